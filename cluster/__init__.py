@@ -1,0 +1,1 @@
+"""Where the work runs and where it lies: sessions, artefacts, settings, metrics, progress."""

@@ -1,0 +1,261 @@
+"""A folder on any file system that pyarrow knows, in which nothing half-written is ever readable as whole.
+
+Every write goes to a hidden name first and is moved into place when all bytes are there. On a local disk
+the move is one rename; on an object store it is a server-side copy of a whole object, which appears at
+once or not at all. So a reader sees the old file, the new file or none.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from cluster.errors import WordloomError
+
+PARTIAL = ".partial-"  # leads the name of every file that is still being written
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What a file was when it was written: its size in bytes and the sha256 of its content (hex)."""
+
+    bytes: int
+    sha256: str
+
+
+class HashingWriter:
+    """A binary file that is being written: counts and hashes what passes through."""
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        self._stream = stream
+        self._hash = hashlib.sha256()
+        self._bytes = 0
+        self.closed = False
+
+    def write(self, data: bytes | memoryview | pa.Buffer) -> int:
+        view = memoryview(data)
+        self._hash.update(view)
+        self._stream.write(view)
+        self._bytes += view.nbytes
+        return view.nbytes
+
+    def tell(self) -> int:
+        return self._bytes
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Left to `Folder.writer`: libraries that close their sink must not publish it."""
+
+    def readable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+    @property
+    def record(self) -> FileRecord:
+        return FileRecord(self._bytes, self._hash.hexdigest())
+
+
+class Folder:
+    """A folder: a local path, ``s3://...`` or ``gs://...``. Picklable, so that workers can be handed it.
+
+    Names are relative, with ``/`` between their parts. Folders come into being with their first file.
+    """
+
+    def __init__(self, location: str | os.PathLike[str]) -> None:
+        text = os.fspath(location)
+        if "://" not in text:
+            text = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 (no symlinks resolved)
+        self.location = text.rstrip("/") or "/"
+        self._fs, self._path = filesystem_of(self.location)
+
+    def __reduce__(self) -> tuple[type[Folder], tuple[str]]:
+        return Folder, (self.location,)
+
+    def __repr__(self) -> str:
+        return f"Folder({self.location!r})"
+
+    def __str__(self) -> str:
+        return self.location
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Folder) and other.location == self.location
+
+    def __hash__(self) -> int:
+        return hash(self.location)
+
+    @property
+    def is_local(self) -> bool:
+        return "://" not in self.location
+
+    def child(self, name: str) -> Folder:
+        return Folder(f"{self.location}/{name}")
+
+    def exists(self, name: str = "") -> bool:
+        kind = self._fs.get_file_info(self._full(name)).type
+        return bool(kind != pafs.FileType.NotFound)
+
+    def names(self) -> list[str]:
+        """All whole files below, as sorted relative names; what is still being written is left out."""
+        selector = pafs.FileSelector(self._path, allow_not_found=True, recursive=True)
+        start = len(self._path.rstrip("/")) + 1
+        return sorted(
+            info.path[start:]
+            for info in self._fs.get_file_info(selector)
+            if info.type == pafs.FileType.File and PARTIAL not in info.path
+        )
+
+    def folders(self) -> list[str]:
+        """The names of the folders directly below, sorted."""
+        selector = pafs.FileSelector(self._path, allow_not_found=True, recursive=False)
+        return sorted(
+            info.base_name
+            for info in self._fs.get_file_info(selector)
+            if info.type == pafs.FileType.Directory
+        )
+
+    def size(self, name: str) -> int:
+        """Bytes of the file `name`; raises FileNotFoundError where there is none."""
+        info = self._fs.get_file_info(self._full(name))
+        if info.type != pafs.FileType.File:
+            raise FileNotFoundError(errno.ENOENT, "no such file", self._full(name))
+        return int(info.size)
+
+    # reading
+
+    def open(self, name: str) -> pa.NativeFile:
+        """The file for reading, seekable."""
+        return self._fs.open_input_file(self._full(name))
+
+    def read(self, name: str) -> bytes:
+        with self.open(name) as stream:
+            return bytes(stream.readall())
+
+    def read_json(self, name: str) -> Any:
+        return json.loads(self.read(name))
+
+    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        with self.open(name) as stream:
+            return pq.read_table(stream, columns=columns)
+
+    def local(self, name: str) -> Path:
+        """A local path with the file's content; a remote file is copied into a temporary cache once."""
+        if self.is_local:
+            return Path(self._full(name))
+        key = hashlib.sha256(f"{self.location}/{name}".encode()).hexdigest()[:32]
+        cached = Path(tempfile.gettempdir()) / "wordloom-cache" / f"{key}-{self.size(name)}"
+        if not cached.exists():
+            cache = Folder(cached.parent)
+            with self.open(name) as source, cache.writer(cached.name) as sink:
+                while chunk := source.read(1 << 22):
+                    sink.write(chunk)
+        return cached
+
+    # writing
+
+    @contextmanager
+    def writer(self, name: str) -> Iterator[HashingWriter]:
+        """A new file, in place under `name` once the block ends well; nothing is left of it otherwise.
+
+        Raises WordloomError where the disk is full or may not be written.
+        """
+        final = self._full(name)
+        parent, _, base = final.rpartition("/")
+        partial = f"{parent}/{PARTIAL}{uuid.uuid4().hex[:12]}-{base}"
+        try:
+            if self.is_local:
+                self._fs.create_dir(parent, recursive=True)
+            with self._fs.open_output_stream(partial) as stream:
+                writer = HashingWriter(stream)
+                yield writer
+                writer.closed = True
+            self._fs.move(partial, final)
+        except BaseException as error:
+            self._forget(partial)
+            if isinstance(error, OSError) and (mended := _mend(error, f"{self.location}/{name}")):
+                raise WordloomError(mended) from error
+            raise
+
+    def write(self, name: str, data: bytes) -> FileRecord:
+        with self.writer(name) as stream:
+            stream.write(data)
+        return stream.record
+
+    def write_json(self, name: str, value: Any) -> FileRecord:
+        text = json.dumps(value, indent=1, ensure_ascii=False, sort_keys=False)
+        return self.write(name, text.encode() + b"\n")
+
+    def write_table(self, name: str, table: pa.Table, **options: Any) -> FileRecord:
+        """Parquet; `options` go to pyarrow.parquet.write_table (zstd unless they say otherwise)."""
+        with self.writer(name) as stream:
+            pq.write_table(table, pa.PythonFile(stream, mode="w"), **{"compression": "zstd", **options})
+        return stream.record
+
+    def delete(self, name: str = "") -> None:
+        """Removes the file or the sub-folder `name`; one that is missing is fine."""
+        full = self._full(name)
+        kind = self._fs.get_file_info(full).type
+        if kind == pafs.FileType.Directory:
+            self._fs.delete_dir(full)
+        elif kind == pafs.FileType.File:
+            self._fs.delete_file(full)
+
+    def _full(self, name: str) -> str:
+        return f"{self._path}/{name}" if name else self._path
+
+    def _forget(self, partial: str) -> None:
+        try:
+            if self._fs.get_file_info(partial).type != pafs.FileType.NotFound:
+                self._fs.delete_file(partial)
+        except OSError:
+            pass  # the first error matters more; a hidden name is never read as whole
+
+
+def filesystem_of(location: str) -> tuple[pafs.FileSystem, str]:
+    """pyarrow's file system for a location and the path inside it.
+
+    `WORDLOOM_S3_ENDPOINT` names an S3 server of one's own (``http://127.0.0.1:9000``).
+    """
+    if "://" not in location:
+        return pafs.LocalFileSystem(), location
+    scheme, _, path = location.partition("://")
+    if scheme == "s3" and (endpoint := os.environ.get("WORDLOOM_S3_ENDPOINT")):
+        return pafs.S3FileSystem(endpoint_override=endpoint), path
+    try:
+        filesystem, inside = pafs.FileSystem.from_uri(location)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise WordloomError(
+            f"Cannot read or write {location!r}: {scheme}:// is no file system that pyarrow knows; "
+            "use a local path, s3:// or gs://."
+        ) from error
+    return filesystem, inside
+
+
+def _mend(error: OSError, location: str) -> str | None:
+    """The sentence for an error of the disk, None where the error is of another kind."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"No space left while writing {location!r}; free some space and run the same command again."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"May not write {location!r}; choose a folder that you may write to."
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return f"Cannot write {location!r}: a part of its path is a file; choose another folder."
+    return None

@@ -1,0 +1,116 @@
+"""Sessions: the one place that starts or joins Ray.
+
+- Inside a submitted job, or with an address given (``auto``, ``127.0.0.1:6379``), the session joins the
+  cluster that is there and leaves it running.
+- Otherwise it starts a Ray of its own on this machine, bound to loopback, with token authentication
+  (Ray's default for clusters that it starts), and stops it at the end.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.errors import WordloomError
+
+LOOPBACK = "127.0.0.1"
+# What a Ray of our own is started with. Each is a default: the environment of the user wins.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # our own bars say more
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+}
+
+
+@dataclass(frozen=True)
+class Session:
+    """A cluster to work on: its dashboard's address (None without one), whether it is ours, its cores."""
+
+    address: str
+    dashboard: str | None
+    owned: bool
+    cpus: int
+    metrics: tuple[str, ...]
+
+
+@contextmanager
+def session(
+    address: str | None = None, *, cpus: int | None = None, dashboard: bool = True
+) -> Iterator[Session]:
+    """Starts or joins Ray for the length of the block.
+
+    `address` None joins the cluster of the job that this process runs in (RAY_ADDRESS) and else starts
+    one; ``"local"`` always starts one. Raises WordloomError where Ray cannot be started or reached.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():  # a caller's own session, e.g. a notebook or the tests' shared cluster
+        yield _describe(ray, owned=False)
+        return
+    joins = address not in (None, "local") or (address is None and "RAY_ADDRESS" in os.environ)
+    arguments: dict[str, Any] = {
+        "logging_level": logging.WARNING,
+        "log_to_driver": False,
+        "namespace": "wordloom",
+    }
+    try:
+        if joins:
+            ray.init(address=address, **arguments)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=cpus or max(2, os.cpu_count() or 2),  # 2 workers train even on one core
+                include_dashboard=dashboard,
+                dashboard_host=LOOPBACK,
+                object_store_memory=_object_store_bytes(),
+                _node_ip_address=LOOPBACK,
+                **arguments,
+            )
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        mend = "check --address" if joins else "see `wordloom doctor`, end other Ray processes and try again"
+        raise WordloomError(
+            f"Ray at {address or 'this machine'!r} did not come up ({reason}); {mend}."
+        ) from error
+    try:
+        yield _describe(ray, owned=not joins)
+    finally:
+        ray.shutdown()
+
+
+def _describe(ray: Any, *, owned: bool) -> Session:
+    context = ray.get_runtime_context()
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    from ray._private.worker import get_dashboard_url
+
+    url = get_dashboard_url()  # type: ignore[no-untyped-call, unused-ignore]
+    return Session(
+        address=context.gcs_address,
+        dashboard=f"http://{url}" if url else None,
+        owned=owned,
+        cpus=int(ray.cluster_resources().get("CPU", 1)),
+        metrics=tuple(
+            f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics" for node in nodes
+        ),
+    )
+
+
+def _object_store_bytes() -> int:
+    """A tenth of the memory, at most 2 GB and what /dev/shm holds; shards do not pass through it."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    wanted = min(memory // 10, 2_000_000_000)
+    shared = Path("/dev/shm")
+    if shared.exists():
+        status = os.statvfs(shared)
+        wanted = min(wanted, int(status.f_bavail * status.f_frsize * 0.8))
+    return max(wanted, 100_000_000)

@@ -1,0 +1,132 @@
+"""Settings: one frozen dataclass a stage, filled from TOML and from the command line.
+
+A settings file has one table a stage::
+
+    [embeddings]
+    vector_size = 200
+
+and ``--set embeddings.vector_size=200`` says the same. Later layers win: defaults, preset, file,
+``--set``. A key that no stage knows is an error that names the nearest one that is known.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cluster.errors import UsageError
+
+T = TypeVar("T")
+Layer = Mapping[str, Any]
+Sections = dict[str, dict[str, Any]]
+
+
+def resolve(cls: type[T], section: str, *layers: Layer) -> T:
+    """The settings of one stage: the dataclass `cls` filled from `layers`, the last one winning.
+
+    Raises UsageError for an unknown key, a value of the wrong type, or one that the dataclass refuses.
+    """
+    values: dict[str, Any] = {}
+    hints = typing.get_type_hints(cls)
+    known = [each.name for each in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for layer in layers:
+        for key, value in layer.items():
+            if key not in known:
+                raise UsageError(f"Unknown setting '{section}.{key}'; {_nearest(key, known, section)}")
+            values[key] = _converted(f"{section}.{key}", value, hints[key])
+    return cls(**values)
+
+
+def read_file(path: str | Path, known: Iterable[str]) -> Sections:
+    """The sections of a TOML file; `known` are the sections there are."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"Cannot read settings {str(path)!r}: {error.strerror}; check --settings."
+        ) from error
+    try:
+        loaded = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"Settings {str(path)!r} are no TOML: {error}.") from error
+    check_sections(loaded, known)
+    for section, values in loaded.items():
+        if not isinstance(values, dict):
+            raise UsageError(
+                f"Setting {section!r} in {str(path)!r} stands outside a section; write it under [{section}]."
+            )
+    return loaded
+
+
+def read_assignments(assignments: Iterable[str], known: Iterable[str]) -> Sections:
+    """The sections that ``--set section.key=value`` arguments spell; values are TOML, bare words strings."""
+    sections: Sections = {}
+    for assignment in assignments:
+        left, equals, right = assignment.partition("=")
+        section, dot, key = left.strip().partition(".")
+        if not (equals and dot and key):
+            raise UsageError(f"--set {assignment!r} has not the form section.key=value.")
+        try:
+            value = tomllib.loads(f"value = {right.strip()}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = right.strip()
+        sections.setdefault(section, {})[key] = value
+    check_sections(sections, known)
+    return sections
+
+
+def check_sections(sections: Iterable[str], known: Iterable[str]) -> None:
+    known = list(known)
+    for section in sections:
+        if section not in known:
+            raise UsageError(f"Unknown section '{section}'; {_nearest(section, known)}")
+
+
+def merge(*layers: Mapping[str, Mapping[str, Any]]) -> Sections:
+    """One set of sections out of several, the last one winning key by key."""
+    merged: Sections = {}
+    for layer in layers:
+        for section, values in layer.items():
+            merged.setdefault(section, {}).update(values)
+    return merged
+
+
+def _nearest(key: str, known: list[str], section: str = "") -> str:
+    prefix = f"{section}." if section else ""
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    if close:
+        return f"the nearest known one is '{prefix}{close[0]}'."
+    return "known ones are " + ", ".join(f"'{prefix}{name}'" for name in sorted(known)) + "."
+
+
+def _converted(name: str, value: Any, hint: Any) -> Any:
+    """`value` as the type that the field declares; only conversions that lose nothing."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        choices = typing.get_args(hint)
+        if value is None and type(None) in choices:
+            return None
+        return _converted(name, value, next(choice for choice in choices if choice is not type(None)))
+    if origin is tuple:
+        inner = typing.get_args(hint)[0]
+        given = value if isinstance(value, list | tuple) else [value]
+        return tuple(_converted(name, each, inner) for each in given)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, bool) and hint is not bool:
+        raise UsageError(f"Setting '{name}' has value {value!r}; it takes {_article(hint)}.")
+    if isinstance(value, hint):
+        return value
+    raise UsageError(f"Setting '{name}' has value {value!r}; it takes {_article(hint)}.")
+
+
+def _article(hint: type) -> str:
+    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}.get(
+        hint, str(hint)
+    )

@@ -1,0 +1,1 @@
+"""From a dump to a corpus: downloads, splits, pages, tokens, shards, vocabulary."""

@@ -1,0 +1,28 @@
+"""What all tests share: the real data, where there is any, and one Ray cluster for the whole session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.session import Session, session
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real data that WORDLOOM_DATA names."""
+    if not (named := os.environ.get("WORDLOOM_DATA")):
+        pytest.skip("WORDLOOM_DATA is not set: it names the folder of real data")
+    return Path(named).resolve()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Session]:
+    """One Ray of the tests' own, started with the first test that needs it; 2 cores, loopback."""
+    with session("local", cpus=2) as running:
+        yield running

@@ -1,0 +1,119 @@
+"""Artefacts are whole or not there, and are found by what they were made from."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cluster.artefact import Artefact, Draft, Input
+from cluster.errors import WordloomError
+
+DUMP = Input("dump", "d" * 64, "/somewhere/dump.xml.bz2")
+
+
+@dataclass(frozen=True)
+class Settings:
+    size: int = 3
+    name: str = "x"
+
+
+def draft(folder: Path, settings: Settings = Settings(), version: int = 1, dump: Input = DUMP) -> Draft:  # noqa: B008
+    return Draft(folder, kind="corpus", output_version=version, inputs={"dump": dump}, settings=settings)
+
+
+def test_a_published_artefact_reads_back_what_was_written(tmp_path: Path) -> None:
+    made = draft(tmp_path / "a")
+    record = made.folder.write("part/0.bin", b"hello")
+    made.publish({"pages": 1}, {"part/0.bin": record})
+    read = Artefact.open(tmp_path / "a", "corpus")
+    assert read.identity == made.identity
+    assert read.counts == {"pages": 1}
+    assert read.manifest.inputs["dump"] == DUMP
+    assert read.manifest.settings == {"size": 3, "name": "x"}
+    assert read.folder.read("part/0.bin") == b"hello"
+    read.verify()
+
+
+def test_the_same_inputs_and_settings_are_found_again(tmp_path: Path) -> None:
+    draft(tmp_path / "a").publish({}, {})
+    again = draft(tmp_path / "a")
+    assert again.published is not None
+    elsewhere = Input("dump", DUMP.identity, "/moved/dump.xml.bz2")
+    assert draft(tmp_path / "a", dump=elsewhere).published is not None  # places are no part of an identity
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"settings": Settings(size=4)},
+        {"version": 2},
+        {"dump": Input("dump", "e" * 64, DUMP.location)},
+    ],
+)
+def test_another_setting_version_or_input_is_another_artefact(tmp_path: Path, other: dict) -> None:  # type: ignore[type-arg]
+    first = draft(tmp_path / "a")
+    first.publish({}, {})
+    assert draft(tmp_path / "b", **other).identity != first.identity
+    with pytest.raises(WordloomError, match="holds another artefact"):
+        draft(tmp_path / "a", **other)
+
+
+def test_readers_refuse_a_folder_without_a_manifest(tmp_path: Path) -> None:
+    with pytest.raises(WordloomError, match="no such folder"):
+        Artefact.open(tmp_path / "none")
+    made = draft(tmp_path / "a")
+    made.folder.write("part", b"x")
+    with pytest.raises(WordloomError, match="did not finish"):
+        Artefact.open(tmp_path / "a")
+
+
+def test_readers_refuse_another_kind_and_a_damaged_manifest(tmp_path: Path) -> None:
+    draft(tmp_path / "a").publish({}, {})
+    with pytest.raises(WordloomError, match="'corpus'"):
+        Artefact.open(tmp_path / "a", "vectors")
+    (tmp_path / "a" / "manifest.json").write_text('{"kind": ')
+    with pytest.raises(WordloomError, match="damaged"):
+        Artefact.open(tmp_path / "a")
+    (tmp_path / "a" / "manifest.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(WordloomError, match="newer"):
+        Artefact.open(tmp_path / "a")
+
+
+def test_an_unfinished_draft_goes_on_and_one_of_another_identity_is_cleared(tmp_path: Path) -> None:
+    draft(tmp_path / "a").making.write("splits/0.json", b"{}")
+    assert draft(tmp_path / "a").making.exists("splits/0.json")
+    assert not draft(tmp_path / "a", Settings(size=4)).making.exists("splits/0.json")
+
+
+def test_publishing_clears_what_was_only_for_resuming(tmp_path: Path) -> None:
+    made = draft(tmp_path / "a")
+    made.making.write("checkpoint", b"x")
+    made.publish({}, {})
+    assert made.folder.names() == ["manifest.json"]
+
+
+def test_a_folder_with_foreign_files_is_refused_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "thesis.txt").write_text("mine")
+    with pytest.raises(WordloomError, match=r"not ours \('thesis.txt'\)"):
+        draft(tmp_path / "a")
+    assert (tmp_path / "a" / "thesis.txt").read_text() == "mine"
+
+
+def test_damage_to_a_file_is_found(tmp_path: Path) -> None:
+    made = draft(tmp_path / "a")
+    made.publish({}, {"x": made.folder.write("x", b"hello")})
+    (tmp_path / "a" / "x").write_bytes(b"hullo")
+    with pytest.raises(WordloomError, match="damaged"):
+        Artefact.open(tmp_path / "a").verify()
+
+
+def test_a_draft_travels_to_a_worker(tmp_path: Path) -> None:
+    made = draft(tmp_path / "a")
+    there = pickle.loads(pickle.dumps(made))
+    there.making.write("x", b"1")
+    assert there.identity == made.identity and made.making.exists("x")

@@ -21,7 +21,7 @@ class Settings:
     name: str = "x"
 
 
-def draft(folder: Path, settings: Settings = Settings(), version: int = 1, dump: Input = DUMP) -> Draft:  # noqa: B008
+def draft(folder: Path, settings: Settings = Settings(), version: int = 1, dump: Input = DUMP) -> Draft:
     return Draft(folder, kind="corpus", output_version=version, inputs={"dump": dump}, settings=settings)
 
 

@@ -54,7 +54,7 @@ def test_assignments_are_toml_or_bare_words() -> None:
 
 @pytest.mark.parametrize("wrong", ["embeddings", "=3", "embeddings.=3", "vector_size=3"])
 def test_an_assignment_without_its_form_is_refused(wrong: str) -> None:
-    with pytest.raises(UsageError, match="form section.key=value"):
+    with pytest.raises(UsageError, match=r"form section\.key=value"):
         settings.read_assignments([wrong], SECTIONS)
 
 

@@ -28,6 +28,9 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
+# ... and only a Ray of our own: without "clusters", as Ray has it on a laptop's system, every server binds to
+# loopback; an address of 127.0.0.1 given to ray.init is replaced by the host's own.
+OWN_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 @dataclass(frozen=True)
@@ -50,14 +53,16 @@ def session(
     `address` None joins the cluster of the job that this process runs in (RAY_ADDRESS) and else starts
     one; ``"local"`` always starts one. Raises WordloomError where Ray cannot be started or reached.
     """
-    for name, value in ENVIRONMENT.items():
+    joins = address not in (None, "local") or (address is None and "RAY_ADDRESS" in os.environ)
+    for name, value in {**ENVIRONMENT, **({} if joins else OWN_ENVIRONMENT)}.items():
         os.environ.setdefault(name, value)
+    # Ray warns that the authentication we want is on.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     import ray
 
     if ray.is_initialized():  # a caller's own session, e.g. a notebook or the tests' shared cluster
         yield _describe(ray, owned=False)
         return
-    joins = address not in (None, "local") or (address is None and "RAY_ADDRESS" in os.environ)
     arguments: dict[str, Any] = {
         "logging_level": logging.WARNING,
         "log_to_driver": False,
@@ -73,7 +78,6 @@ def session(
                 include_dashboard=dashboard,
                 dashboard_host=LOOPBACK,
                 object_store_memory=_object_store_bytes(),
-                _node_ip_address=LOOPBACK,
                 **arguments,
             )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:

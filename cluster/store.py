@@ -1,4 +1,4 @@
-"""The store: one folder, ``home``, with every artefact at ``<home>/<kind>/<first 16 digits of its identity>``.
+"""The store: a folder, ``home``, with each artefact at ``<home>/<kind>/<first 16 digits of its identity>``.
 
 So an artefact is found by what it is made from, and two settings of one stage lie side by side.
 """

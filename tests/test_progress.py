@@ -1,0 +1,53 @@
+"""Progress: what a person reads in a log is true and short."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from cluster.progress import Reporter, duration, quantity, state
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "words"),
+    [
+        (12_345_678, "B", "12.3 MB"),
+        (999, "B", "999 B"),
+        (1_234_567, "words", "1.2M words"),
+        (37, "pages", "37 pages"),
+        (0.5, "", "0.5"),
+        (12_345, "", "12.3k"),
+    ],
+)
+def test_a_quantity_is_short(value: float, unit: str, words: str) -> None:
+    assert quantity(value, unit) == words
+
+
+def test_a_duration_is_short() -> None:
+    assert [duration(3.14), duration(125), duration(15_000)] == ["3.1 s", "2 min 5 s", "4 h 10 min"]
+
+
+def test_a_state_says_how_much_is_left() -> None:
+    assert state(50, 200, "pages", 10, 5) == "50 pages of 200 pages (25%), 10 pages/s, 15.0 s left"
+
+
+def test_a_stage_that_ends_well_leaves_one_line_and_one_that_fails_none() -> None:
+    log = io.StringIO()
+    with Reporter(stream=log).stage("ingest", total=10, unit="B") as stage:
+        stage.advance(10, rows=3)
+        stage.summary("3 pages")
+    assert log.getvalue().startswith("✓ ingest: 3 pages in ")
+    log = io.StringIO()
+    with pytest.raises(ZeroDivisionError), Reporter(stream=log).stage("ingest"):
+        raise ZeroDivisionError
+    assert log.getvalue() == ""
+
+
+def test_quiet_says_nothing() -> None:
+    log = io.StringIO()
+    reporter = Reporter(quiet=True, stream=log)
+    with reporter.stage("ingest") as stage:
+        stage.advance(1)
+    reporter.say("x")
+    assert log.getvalue() == ""

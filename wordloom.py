@@ -1,0 +1,364 @@
+"""The front door of Wordloom: the command line and the public names.
+
+``wordloom --help`` (or ``python -m wordloom``) and ``from wordloom import WordVectors``. Everything behind it
+is loaded when it is used, so that help comes at once and no import runs backwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cluster.progress import Reporter
+    from cluster.settings import Sections
+
+PUBLIC = {
+    "Artefact": "cluster.artefact",
+    "WordloomError": "cluster.errors",
+    "session": "cluster.session",
+    "Corpus": "ingest.corpus",
+    "Vocabulary": "ingest.vocabulary",
+    "WordVectors": "trainers.vectors",
+    "SkipGram": "trainers.skipgram",
+    "CharacterLanguageModel": "trainers.language_model",
+    "CharacterModel": "trainers.generation",
+}
+# Each section of the settings and the frozen dataclass that holds it.
+SECTIONS = {
+    "sample": "ingest.sample:SampleSettings",
+    "ingest": "ingest.settings:IngestSettings",
+    "vocabulary": "ingest.settings:VocabularySettings",
+    "embeddings": "trainers.embeddings:EmbeddingsSettings",
+    "language_model": "trainers.language_settings:LanguageModelSettings",
+    "serving": "serving.settings:ServingSettings",
+}
+# The presets of a section; "fast" is what `wordloom run` takes.
+PRESETS = {
+    "embeddings": "trainers.embeddings:PRESETS",
+    "language_model": "trainers.language_settings:PRESETS",
+}
+HOME = ".wordloom"
+
+__all__ = list(PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name in PUBLIC:
+        return getattr(importlib.import_module(PUBLIC[name]), name)
+    raise AttributeError(f"module 'wordloom' has no attribute {name!r}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit code: 0 done, 1 failed, 2 not meant so, 130 stopped by Ctrl-C."""
+    options = parser().parse_args(arguments)
+    from cluster.errors import UsageError, WordloomError
+
+    try:
+        result = options.command(options)
+        if options.json:
+            print(json.dumps(result, ensure_ascii=False), flush=True)
+    except KeyboardInterrupt:
+        _complain("Stopped. The same command goes on where this one was.")
+        return 130
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except WordloomError as error:
+        if options.debug:
+            traceback.print_exc()
+        _complain(str(error))
+        return 2 if isinstance(error, UsageError) else 1
+    except Exception as error:
+        if options.debug:
+            raise
+        reason = (str(error).strip().splitlines() or [""])[0]
+        _complain(f"Failed with {type(error).__name__}: {reason} (a defect of ours; --debug shows where).")
+        return 1
+    return 0
+
+
+def _complain(sentence: str) -> None:
+    print(f"wordloom: {sentence}", file=sys.stderr, flush=True)
+
+
+# The command line
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    common = argparse.ArgumentParser(add_help=False)
+    group = common.add_argument_group("everywhere")
+    group.add_argument("--settings", metavar="FILE.toml", help="settings, one table a stage")
+    group.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="one setting; may be repeated"
+    )
+    group.add_argument("--json", action="store_true", help="the result as JSON, the last line of output")
+    group.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    group.add_argument("--debug", action="store_true", help="show where an error came from")
+    home = argparse.ArgumentParser(add_help=False)
+    home.add_argument(
+        "--home", default=HOME, metavar="DIR", help=f"where artefacts lie: a path, s3:// or gs:// ({HOME})"
+    )
+    ray = argparse.ArgumentParser(add_help=False)
+    ray.add_argument(
+        "--address", metavar="A", help="a Ray cluster to join (auto, HOST:PORT); without: one of our own"
+    )
+    ray.add_argument("--workers", type=_positive, metavar="N", help="worker processes (2)", default=2)
+    device = argparse.ArgumentParser(add_help=False)
+    device.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where to train (cpu)")
+    serve = argparse.ArgumentParser(add_help=False)
+    serve.add_argument("--host", help="the address to listen on (127.0.0.1: this machine alone)")
+    serve.add_argument("--port", type=int, help="the port to listen on (8000; 0 takes any free one)")
+
+    top = argparse.ArgumentParser(
+        prog="wordloom",
+        description="From a raw Wikipedia dump to served language models, on one laptop or a Ray cluster.",
+    )
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(
+        to: Any, name: str, words: str, run: Callable[[argparse.Namespace], Any], *parents: Any
+    ) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = to.add_parser(
+            name, help=words, description=words, parents=[*parents, common]
+        )
+        made.set_defaults(command=run)
+        return made
+
+    def nested(name: str, words: str) -> Any:
+        return commands.add_parser(name, help=words, description=words).add_subparsers(
+            title="kinds", metavar="KIND", required=True
+        )
+
+    made = add(commands, "run", "the whole chain: dump to served answers", _run, home, ray, device, serve)
+    made.add_argument("--source", metavar="S", help="a dump: path or URL (without: the embedded sample)")
+    made.add_argument("--serve", action="store_true", help="keep serving until Ctrl-C")
+
+    kinds = nested("ingest", "a source to shards and a vocabulary")
+    made = add(kinds, "wikipedia", "a MediaWiki dump to shards and a vocabulary", _ingest, home, ray)
+    made.add_argument("--source", required=True, metavar="S", help="path, glob or URL of the dump")
+    made.add_argument("--output", required=True, metavar="DIR", help="where the corpus goes")
+    made.add_argument("--vocabulary", metavar="DIR", help="where the vocabulary goes (OUTPUT/vocabulary)")
+    made.add_argument("--language", metavar="xx", help="the wiki's language, where the dump does not say it")
+
+    kinds = nested("train", "a model from a corpus")
+    for name, words in (
+        ("embeddings", "skip-gram word vectors"),
+        ("language-model", "a character-level language model that generates text"),
+    ):
+        made = add(kinds, name, words, _train, ray, device)
+        made.set_defaults(kind=name)
+        made.add_argument("--corpus", required=True, metavar="DIR", help="an ingested corpus")
+        made.add_argument("--output", required=True, metavar="DIR", help="where the model goes")
+        made.add_argument("--preset", choices=("reference", "fast"), default="fast", help="settings (fast)")
+        if name == "embeddings":
+            made.add_argument("--vocabulary", metavar="DIR", help="the vocabulary (CORPUS/vocabulary)")
+
+    made = add(commands, "neighbours", "the words nearest to a word", _neighbours)
+    made.add_argument("--vectors", required=True, metavar="DIR", help="trained vectors")
+    made.add_argument("word", metavar="WORD")
+    made.add_argument("-n", type=_positive, default=10, metavar="N", help="how many (10)")
+
+    made = add(commands, "generate", "text from a language model", _generate)
+    made.add_argument("--model", required=True, metavar="DIR", help="a trained language model")
+    made.add_argument("--seed-text", default="", metavar="TEXT", help="how the text begins")
+    made.add_argument("--length", type=int, default=200, metavar="N", help="characters to generate (200)")
+    made.add_argument("--temperature", type=float, default=0.7, metavar="T", help="0 is the likeliest (0.7)")
+    made.add_argument("--top-k", type=int, default=0, metavar="K", help="choose among the K likeliest")
+    made.add_argument("--top-p", type=float, default=1.0, metavar="P", help="choose among a share P")
+    made.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same text")
+
+    made = add(commands, "serve", "trained models over HTTP", _serve, serve)
+    made.add_argument("--models", required=True, metavar="DIR", help="a home, or any folder with models")
+    made.add_argument("--address", metavar="A", help="a Ray cluster to join; without: one of our own")
+
+    add(commands, "status", "what exists, from what, how big, how good", _status, home)
+    made = add(commands, "doctor", "checks this machine and says what to do", _doctor, home)
+    return top
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.lstrip("-").isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
+    return number
+
+
+# What the commands share
+
+
+def _reporter(options: argparse.Namespace) -> Reporter:
+    from cluster.progress import Reporter
+
+    return Reporter(quiet=options.quiet)
+
+
+def _sections(options: argparse.Namespace) -> Sections:
+    """What the settings file and ``--set`` say, checked for unknown sections."""
+    from cluster import settings
+
+    return settings.merge(
+        settings.read_file(options.settings, SECTIONS) if options.settings else {},
+        settings.read_assignments(options.set, SECTIONS),
+    )
+
+
+def resolved(sections: Sections, preset: str = "fast") -> dict[str, Any]:
+    """The frozen settings of every stage; a mistake in any of them is found before anything begins."""
+    from cluster import settings
+
+    made = {}
+    for section, place in SECTIONS.items():
+        presets = _named(PRESETS[section])[preset] if section in PRESETS else {}
+        made[section] = settings.resolve(_named(place), section, presets, sections.get(section, {}))
+    return made
+
+
+def _named(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _with_address(sections: Sections, options: argparse.Namespace) -> Sections:
+    from cluster import settings
+
+    given = {name: getattr(options, name) for name in ("host", "port") if getattr(options, name) is not None}
+    return settings.merge(sections, {"serving": given})
+
+
+# The commands
+
+
+def _run(options: argparse.Namespace) -> Any:
+    settings = resolved(_with_address(_sections(options), options))
+    from serving import main_job
+
+    return main_job.run(
+        settings,
+        source=options.source,
+        home=options.home,
+        workers=options.workers,
+        device=options.device,
+        address=options.address,
+        stay=options.serve,
+        reporter=_reporter(options),
+    )
+
+
+def _ingest(options: argparse.Namespace) -> Any:
+    settings = resolved(_sections(options))
+    from serving import main_job
+
+    return main_job.ingest_wikipedia(
+        settings,
+        source=options.source,
+        output=options.output,
+        vocabulary=options.vocabulary or f"{options.output.rstrip('/')}/vocabulary",
+        home=options.home,
+        workers=options.workers,
+        address=options.address,
+        reporter=_reporter(options),
+    )
+
+
+def _train(options: argparse.Namespace) -> Any:
+    settings = resolved(_sections(options), options.preset)
+    from serving import main_job
+
+    return main_job.train(
+        options.kind,
+        settings,
+        corpus=options.corpus,
+        vocabulary=getattr(options, "vocabulary", None) or f"{options.corpus.rstrip('/')}/vocabulary",
+        output=options.output,
+        workers=options.workers,
+        device=options.device,
+        address=options.address,
+        reporter=_reporter(options),
+    )
+
+
+def _neighbours(options: argparse.Namespace) -> Any:
+    from trainers.vectors import WordVectors
+
+    found = WordVectors.open(options.vectors).most_similar(options.word, topn=options.n)
+    if not options.json:
+        for word, similarity in found:
+            print(f"{similarity:.3f}  {word}")
+    return {"word": options.word, "neighbours": [[word, float(similarity)] for word, similarity in found]}
+
+
+def _generate(options: argparse.Namespace) -> Any:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from trainers.generation import CharacterModel
+
+    pieces = []
+    if not options.json:
+        print(options.seed_text, end="", flush=True)
+    for piece in CharacterModel.open(options.model).stream(
+        options.seed_text,
+        options.length,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        seed=options.seed,
+    ):
+        pieces.append(piece)
+        if not options.json:
+            print(piece, end="", flush=True)
+    if not options.json:
+        print()
+    return {"seed_text": options.seed_text, "text": "".join(pieces)}
+
+
+def _serve(options: argparse.Namespace) -> Any:
+    settings = resolved(_with_address(_sections(options), options))
+    from serving import main_job
+
+    return main_job.serve(
+        settings, models=options.models, address=options.address, reporter=_reporter(options)
+    )
+
+
+def _status(options: argparse.Namespace) -> Any:
+    from cluster.store import Store, summary
+
+    store = Store(options.home)
+    if not options.json:
+        from rich.console import Console
+
+        console = Console(highlight=False, soft_wrap=True)
+        console.print(
+            store.tree() if store.folder.exists() else f"{options.home}: nothing yet; `wordloom run` begins."
+        )
+    return {
+        "home": store.folder.location,
+        "artefacts": [summary(artefact) for artefact in store.artefacts()],
+        "unfinished": [{"kind": each.kind, "location": each.location} for each in store.unfinished()],
+    }
+
+
+def _doctor(options: argparse.Namespace) -> Any:
+    from cluster.doctor import examine
+    from cluster.errors import WordloomError
+
+    findings = examine(options.home)
+    if not options.json:
+        marks = {"ok": "✓", "warning": "!", "failed": "✗"}
+        for finding in findings:
+            print(f"{marks[finding.state]} {finding.name}: {finding.sentence}")
+    failed = [finding.name for finding in findings if finding.state == "failed"]
+    if failed:
+        raise WordloomError(f"This machine is not ready: see {', '.join(failed)} above.")
+    return {"findings": [vars(finding) for finding in findings]}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -253,7 +253,10 @@ def _run(options: argparse.Namespace) -> Any:
 
 
 def _ingest(options: argparse.Namespace) -> Any:
-    settings = resolved(_sections(options))
+    from cluster import settings as layers
+
+    language = {"ingest": {"language": options.language}} if options.language else {}
+    settings = resolved(layers.merge(_sections(options), language))
     from serving import main_job
 
     return main_job.ingest_wikipedia(

@@ -184,7 +184,7 @@ class Folder:
         try:
             if self.is_local:
                 self._fs.create_dir(parent, recursive=True)
-            with self._fs.open_output_stream(partial) as stream:
+            with self._fs.open_output_stream(partial, compression=None) as stream:
                 writer = HashingWriter(stream)
                 yield writer
                 writer.closed = True

@@ -58,3 +58,8 @@ def test_an_unknown_scheme_is_one_sentence() -> None:
 def test_deleting_what_is_missing_is_fine(tmp_path: Path) -> None:
     Folder(tmp_path).delete("nothing")
     assert folder_module.PARTIAL.startswith(".")
+
+
+def test_a_name_never_changes_the_bytes(tmp_path: Path) -> None:
+    Folder(tmp_path).write("x.bz2", b"plain")  # pyarrow would compress by the name
+    assert (tmp_path / "x.bz2").read_bytes() == b"plain"

@@ -7,12 +7,20 @@ collectives between processes, set up through ``TF_CONFIG`` (see `trainers.launc
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 T = TypeVar("T")
+
+TIMEOUT_SECONDS = 45.0  # a peer that stays away from a collective for so long has died or stalled
+GROUP_KEY = 7001  # any number that the strategy does not use for its own groups
+FIRST_INSTANCE = 1_000_000  # likewise for its own collectives
+WORKING, DONE, FAILED = 1, 2, 3  # what worker 0 tells those who wait for it
 
 
 class Group(Protocol):
@@ -50,3 +58,141 @@ class LocalGroup:
 
     def first(self, work: Callable[[], None]) -> None:
         work()
+
+
+class PeerError(Exception):
+    """Another worker died or stalled; training goes on from the last checkpoint after a restart."""
+
+
+class PeerFailedError(PeerError):
+    """Another worker raised an error, told all of it and ends; a restart would not help."""
+
+
+class CollectiveGroup:
+    """Processes that exchange arrays by TensorFlow's collectives: gRPC between CPUs, NCCL between GPUs.
+
+    ``TF_CONFIG`` names the processes; `tf.distribute.MultiWorkerMirroredStrategy` connects them. Must be made
+    before TensorFlow is used for anything else. A collective in which a peer does not take part within
+    `timeout` seconds raises PeerError.
+
+    The collectives are issued op by op, not through the strategy's replica functions: no tracing for every
+    new shape. Measured between two processes on 2 cores: 2 ms for a few numbers, 9 ms for 1 MB, 0.8 s for
+    80 MB; a peer that was killed is noticed at once or after 10 s, one that was stopped after some 25 s.
+    TensorFlow has no way to bind its servers to loopback: they listen on every address of the machine while a
+    training runs.
+    """
+
+    def __init__(self, timeout: float = TIMEOUT_SECONDS) -> None:
+        import tensorflow as tf
+
+        self._tf = tf
+        self._timeout = timeout
+        with self._peers():
+            self.strategy = tf.distribute.MultiWorkerMirroredStrategy(
+                communication_options=tf.distribute.experimental.CommunicationOptions(timeout_seconds=timeout)
+            )
+        self.rank = int(self.strategy.cluster_resolver.task_id)
+        self.size = int(self.strategy.num_replicas_in_sync)
+        self._instance = FIRST_INSTANCE
+        gpus = tf.config.list_logical_devices("GPU")
+        self._device = gpus[0].name if gpus else "CPU:0"
+
+    def sum(self, arrays: Sequence[Any]) -> list[Any]:
+        return [self._sum(array) for array in arrays]
+
+    def broadcast(self, arrays: Sequence[Any]) -> list[Any]:
+        # A sum in which all others give zeros; as integers, so that not even the sign of a zero changes.
+        told = []
+        for array in arrays:
+            numbers = np.ascontiguousarray(array)
+            bits = numbers.view(np.int64 if numbers.itemsize == 8 else np.int32)
+            same = np.asarray(self._sum(bits if self.rank == 0 else np.zeros_like(bits)))
+            told.append(self._like(array, same.view(numbers.dtype)))
+        return told
+
+    def first(self, work: Callable[[], None]) -> None:
+        # The others learn every now and then that worker 0 is still at it, so that long work is no stall.
+        done, failed = threading.Event(), list[BaseException]()
+
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:  # raised again below, by the thread that called
+                failed.append(error)
+            finally:
+                done.set()
+
+        if self.rank == 0:
+            threading.Thread(target=run, name="first", daemon=True).start()
+        state, pause = WORKING, 0.01
+        while state == WORKING:
+            if self.rank == 0:
+                done.wait(pause)
+                pause = min(2 * pause, 1.0)
+                state = WORKING if not done.is_set() else FAILED if failed else DONE
+            state = int(np.asarray(self._sum(np.array([state if self.rank == 0 else 0], np.int32)))[0])
+        if failed:
+            raise failed[0]
+        if state == FAILED:
+            raise PeerFailedError("worker 0 failed")
+
+    def _sum(self, array: Any) -> Any:
+        tf = self._tf
+        if not math.prod(array.shape):
+            return array
+        with self._peers(), tf.device(self._device):
+            total = tf.raw_ops.CollectiveReduceV2(
+                input=tf.convert_to_tensor(array),
+                group_size=self.size,
+                group_key=GROUP_KEY,
+                instance_key=self._instance,
+                ordering_token=[],
+                merge_op="Add",
+                final_op="Id",
+                communication_hint="auto",
+                timeout_seconds=self._timeout,
+            )
+            self._instance += 1
+            return self._like(array, total)
+
+    def _like(self, given: Any, value: Any) -> Any:
+        if isinstance(given, np.ndarray):
+            return np.asarray(value)
+        return self._tf.convert_to_tensor(value)
+
+    @contextmanager
+    def _peers(self) -> Iterator[None]:
+        errors = self._tf.errors
+        lost = (
+            errors.DeadlineExceededError,
+            errors.UnavailableError,
+            errors.AbortedError,
+            errors.CancelledError,
+            errors.FailedPreconditionError,
+        )
+        try:
+            yield
+        except lost as error:
+            raise PeerError(f"a worker does not answer: {str(error).splitlines()[0][:200]}") from error
+
+
+def end_together(group: Group, failure: Exception | None) -> None:
+    """Raises `failure` if this worker has one, and PeerFailedError if another worker has."""
+    failed = np.asarray(group.sum([np.array([failure is not None], np.int32)])[0])[0]
+    if failure is not None:
+        raise failure
+    if failed:
+        raise PeerFailedError("another worker failed")
+
+
+def agree(group: Group, value: T) -> T:
+    """Worker 0's value (anything that JSON holds) on every worker."""
+    if group.size == 1:
+        return value
+    data = json.dumps(value).encode() if group.rank == 0 else b""
+    size = int(np.asarray(group.broadcast([np.array([len(data)], np.int64)])[0])[0])
+    words = np.zeros(-(-size // 4), np.int32)
+    words.view(np.uint8)[: len(data)] = np.frombuffer(data, np.uint8)
+    told = np.asarray(group.broadcast([words])[0], np.int32)
+    agreed: T = json.loads(told.tobytes()[:size])
+    return agreed

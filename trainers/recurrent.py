@@ -39,6 +39,7 @@ class SimpleCell:
 
     gates = 1
     states = 1
+    saved = 1  # how many tensors, shaped like the state, `step` keeps for `back`
 
     def weight_shapes(self, units: int) -> dict[str, tuple[int, ...]]:
         return {"recurrent": (units, units)}
@@ -63,6 +64,7 @@ class LSTMCell:
 
     gates = 4
     states = 2
+    saved = 5
 
     def __init__(self, peepholes: bool) -> None:
         self.peepholes = peepholes
@@ -120,6 +122,7 @@ class GRUResetBeforeCell:
 
     gates = 3
     states = 1
+    saved = 3
 
     def weight_shapes(self, units: int) -> dict[str, tuple[int, ...]]:
         return {"recurrent": (units, 3 * units)}
@@ -156,6 +159,7 @@ class GRUResetAfterCell:
 
     gates = 3
     states = 1
+    saved = 4
 
     def weight_shapes(self, units: int) -> dict[str, tuple[int, ...]]:
         return {"recurrent": (units, 3 * units), "recurrent_bias": (units,)}
@@ -327,7 +331,7 @@ class Recurrent:
         return inputs, tf.stack(carries)
 
     def step(self, parameters: Weights, inputs: tf.Tensor, carry: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """One step in one direction: inputs [batch, inputs] or indices [batch] -> outputs [batch, units], carry."""
+        """One step in one direction: inputs [batch, inputs] or indices [batch] to outputs and carry."""
         if self.both:
             raise ValueError("a network that reads both ways has no single step")
         cell = self._cell()
@@ -380,12 +384,11 @@ def _sweep(
     def sweep(x: tf.Tensor, *rest: tf.Tensor) -> tuple[Tensors, Callable]:
         first = rest[:count]
         own = dict(zip(names, rest[count:], strict=True))
-        states, saved = _forward(cell, own, x, first, real, keep)
-        last = tuple(each[-1] for each in states)
+        states, last, saved = _forward(cell, own, x, first, real, keep)
 
         def gradient(dh: tf.Tensor, *dlast: tf.Tensor) -> Tensors:
             before = tuple(
-                tf.concat([one[None], each[:-1]], axis=0) for one, each in zip(first, states, strict=True)
+                tf.concat([one[None], each], axis=0)[:-1] for one, each in zip(first, states, strict=True)
             )
             if keep is not None:
                 before = tuple(each * keep for each in before)
@@ -401,11 +404,10 @@ def _sweep(
 
 def _forward(
     cell: Cell, weights: Weights, x: tf.Tensor, carry: Tensors, real: tf.Tensor | None, keep: tf.Tensor | None
-) -> tuple[Tensors, Tensors]:
-    steps = tf.shape(x)[0]
-    # A cell's saved values are as many as one step makes; their shapes are the state's.
-    pieces = {SimpleCell: 1, LSTMCell: 5, GRUResetBeforeCell: 3, GRUResetAfterCell: 4}[type(cell)]
-    arrays = _arrays(len(carry) + pieces, x.dtype, steps, carry[0].shape)
+) -> tuple[Tensors, Tensors, Tensors]:
+    """The states after every step, those after the last one, and what the cell saved at each."""
+    steps = _steps(x)
+    arrays = _arrays(len(carry) + cell.saved, x.dtype, steps, carry[0].shape)
 
     def body(t: tf.Tensor, state: Tensors, arrays: tuple) -> tuple:
         if keep is not None:
@@ -416,11 +418,11 @@ def _forward(
         written = tuple(a.write(t, v) for a, v in zip(arrays, (*after, *saved), strict=True))
         return t + 1, after, written
 
-    _, _, arrays = tf.while_loop(
+    _, last, arrays = tf.while_loop(
         lambda t, *_: t < steps, body, (tf.constant(0), carry, arrays), maximum_iterations=steps
     )
-    stacked = tuple(array.stack() for array in arrays)
-    return stacked[: len(carry)], stacked[len(carry) :]
+    stacked = tuple(_stacked(array, x) for array in arrays)
+    return stacked[: len(carry)], last, stacked[len(carry) :]
 
 
 def _backward(
@@ -433,8 +435,8 @@ def _backward(
     real: tf.Tensor | None,
     keep: tf.Tensor | None,
 ) -> tuple[tf.Tensor, Tensors]:
-    steps = tf.shape(dh)[0]
-    shape = dlast[0].shape[:-1] + [cell.gates * dlast[0].shape[-1]]
+    steps = _steps(dh)
+    shape = [*dlast[0].shape[:-1], cell.gates * dlast[0].shape[-1]]
     arrays = _arrays(1, dh.dtype, steps, shape)
 
     def body(left: tf.Tensor, dstate: Tensors, arrays: tuple) -> tuple:
@@ -453,12 +455,26 @@ def _backward(
         return t, dbefore, (arrays[0].write(t, dx),)
 
     _, dfirst, arrays = tf.while_loop(
-        lambda left, *_: left > 0, body, (steps, dlast, arrays), maximum_iterations=steps
+        lambda left, *_: left > 0,
+        body,
+        (tf.convert_to_tensor(steps), dlast, arrays),
+        maximum_iterations=steps,
     )
-    return arrays[0].stack(), dfirst
+    return _stacked(arrays[0], dh), dfirst
 
 
-def _arrays(count: int, dtype: tf.DType, steps: tf.Tensor, shape: tf.TensorShape) -> tuple:
+def _steps(values: tf.Tensor) -> int | tf.Tensor:
+    return tf.shape(values)[0] if values.shape[0] is None else values.shape[0]
+
+
+def _stacked(array: tf.TensorArray, like: tf.Tensor) -> tf.Tensor:
+    """All steps in one tensor, with the static number of steps of `like`."""
+    values = array.stack()
+    values.set_shape([like.shape[0], *values.shape[1:]])
+    return values
+
+
+def _arrays(count: int, dtype: tf.DType, steps: int | tf.Tensor, shape: tf.TensorShape) -> tuple:
     return tuple(
         tf.TensorArray(dtype, size=steps, element_shape=shape, clear_after_read=False) for _ in range(count)
     )
@@ -467,10 +483,21 @@ def _arrays(count: int, dtype: tf.DType, steps: tf.Tensor, shape: tf.TensorShape
 def _projected(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """The input's share of the gates, for all steps in one product; indices gather rows of the kernel."""
     if inputs.dtype.is_integer:
-        return tf.gather(kernel, inputs) + bias
+        return _rows(kernel, inputs) + bias
     width = kernel.shape[-1]
     flat = tf.reshape(inputs, [-1, kernel.shape[0]]) @ kernel + bias
     return tf.reshape(flat, tf.concat([tf.shape(inputs)[:-1], [width]], axis=0))
+
+
+@tf.custom_gradient
+def _rows(kernel: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    """Rows of the kernel; the gradient is a plain tensor, for the kernel is small, never sparse slices."""
+
+    def gradient(rows: tf.Tensor) -> tuple[tf.Tensor, None]:
+        flat = tf.reshape(rows, [-1, kernel.shape[-1]])
+        return tf.math.unsorted_segment_sum(flat, tf.reshape(indices, [-1]), kernel.shape[0]), None
+
+    return tf.gather(kernel, indices), gradient
 
 
 def _over_steps(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:

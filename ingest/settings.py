@@ -1,0 +1,74 @@
+"""The settings of ingest: what changes the corpus and the vocabulary, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.errors import UsageError
+
+TOKENISERS = ("unicode", "reference")
+MARKUP = ("strip", "keep")
+NORMAL_FORMS = ("NFC", "NFKC", "none")
+
+# The literature's recipe: raw markup, Latin words and a few marks, 10,000 words.
+INGEST_PRESETS: dict[str, dict[str, Any]] = {"reference": {"tokeniser": "reference", "markup": "keep"}}
+VOCABULARY_PRESETS: dict[str, dict[str, Any]] = {"reference": {"size": 10_000}}
+
+
+@dataclass(frozen=True)
+class IngestSettings:
+    """Section ``ingest``.
+
+    - `tokeniser`: ``unicode`` or ``reference``; `lower_case` and `normalise` (``NFC``, ``NFKC``, ``none``)
+      belong to ``unicode`` (see `ingest.tokens`);
+    - `markup`: ``strip`` wiki markup or ``keep`` it;
+    - `text`: whether shards keep the text beside the tokens (the character models need it);
+    - `namespaces`: the pages that are read, 0 for articles;
+    - `split_bytes`: compressed bytes of the dump in one split. Splits name shards, so it changes the corpus.
+    """
+
+    tokeniser: str = "unicode"
+    markup: str = "strip"
+    text: bool = True
+    namespaces: tuple[int, ...] = (0,)
+    lower_case: bool = True
+    normalise: str = "NFC"
+    split_bytes: int = 8 << 20
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("tokeniser", self.tokeniser, TOKENISERS),
+            ("markup", self.markup, MARKUP),
+            ("normalise", self.normalise, NORMAL_FORMS),
+        ):
+            if value not in known:
+                raise UsageError(f"Setting 'ingest.{name}' is {value!r}; give one of {', '.join(known)}.")
+        if not self.namespaces:
+            raise UsageError("Setting 'ingest.namespaces' is empty; give at least one, 0 for articles.")
+        if self.split_bytes < 1:
+            raise UsageError(f"Setting 'ingest.split_bytes' is {self.split_bytes}; give at least 1.")
+
+
+@dataclass(frozen=True)
+class VocabularySettings:
+    """Section ``vocabulary``. `size` counts ``<unk>``; a token that occurs fewer than `min_count` times is
+    left out; tokens in `keep` that occur at all are in, in the place that their count gives them.
+    """
+
+    size: int = 30_000
+    min_count: int = 1
+    keep: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.size < 2:
+            raise UsageError(
+                f"Setting 'vocabulary.size' is {self.size}; give at least 2, for <unk> and a word."
+            )
+        if self.min_count < 1:
+            raise UsageError(f"Setting 'vocabulary.min_count' is {self.min_count}; give at least 1.")
+        if len(self.keep) > self.size - 1:
+            raise UsageError(
+                f"Setting 'vocabulary.keep' names {len(self.keep)} tokens, 'vocabulary.size' {self.size} "
+                f"has room for {self.size - 1}; raise the size."
+            )

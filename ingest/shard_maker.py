@@ -1,0 +1,193 @@
+"""The work on one split of a dump: read, strip, tokenise, count, write. No Ray here."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from cluster import metrics
+from cluster.folder import FileRecord, Folder
+from ingest.markup import Stripper
+from ingest.pages import Page, PageReader
+from ingest.settings import IngestSettings
+from ingest.shards import ShardCounts, write_shard
+from ingest.splits import Split, read
+from ingest.tokens import Tokeniser
+from ingest.vocabulary import run_of, write_run
+
+SHARDS, RUNS, REDIRECTS, RECORDS = "shards", "counts", "redirects", "splits"
+REDIRECT_SCHEMA = pa.schema([("title", pa.string()), ("target", pa.string())])
+
+# Characters of text in memory at once; a split with more of it (a gzip file is one split) gives several
+# shards. 64M characters take some 0.6 GB until they are written.
+SHARD_CHARACTERS = 64_000_000
+PROGRESS_SECONDS = 0.5
+
+Advance = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SplitRecord:
+    """What became of one split; written last, so a split with a record is finished.
+
+    `runs` (token counts) and `redirects` name files below ``making/``; ``seen`` is kept pages plus all
+    `dropped`; `losses` are sentences.
+    """
+
+    index: int
+    start: int
+    stop: int
+    shards: list[ShardCounts] = field(default_factory=list)
+    files: dict[str, FileRecord] = field(default_factory=dict)
+    runs: list[str] = field(default_factory=list)
+    redirects: list[str] = field(default_factory=list)
+    redirect_count: int = 0
+    seen: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    losses: list[str] = field(default_factory=list)
+
+    @property
+    def pages(self) -> int:
+        return sum(shard.pages for shard in self.shards)
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> SplitRecord:
+        shards = [ShardCounts(**entry) for entry in value["shards"]]
+        files = {name: FileRecord(**entry) for name, entry in value["files"].items()}
+        return cls(**{**value, "shards": shards, "files": files})
+
+
+def finished(folder: Folder, making: Folder, splits: list[Split]) -> dict[int, SplitRecord]:
+    """The records of those splits that an earlier run finished and whose files are all there."""
+    records = {name for name in making.names() if name.startswith(f"{RECORDS}/")}
+    if not records:
+        return {}
+    there, beside = set(folder.names()), set(making.names())
+    found = {}
+    for split in splits:
+        if _record_name(split.index) not in records:
+            continue
+        record = SplitRecord.from_json(making.read_json(_record_name(split.index)))
+        whole = there.issuperset(record.files) and beside.issuperset([*record.runs, *record.redirects])
+        if whole and (record.start, record.stop) == (split.start, split.stop):
+            found[split.index] = record
+    return found
+
+
+class ShardMaker:
+    """Makes the shards of splits in `folder`, what is merged later in `making`.
+
+    The same split under the same settings gives the same bytes under the same names, however often and
+    wherever it is done.
+    """
+
+    def __init__(self, folder: Folder, making: Folder, settings: IngestSettings) -> None:
+        self._folder = folder
+        self._making = making
+        self._settings = settings
+        self._tokeniser = Tokeniser(
+            settings.tokeniser, lower_case=settings.lower_case, normalise=settings.normalise
+        )
+
+    def make(self, split: Split, advance: Advance | None = None) -> SplitRecord:
+        """Does one split. `advance` hears compressed bytes and kept pages of it so far, twice a second."""
+        settings = self._settings
+        record = SplitRecord(split.index, split.start, split.stop)
+        source = read(split)
+        reader = PageReader(source, settings.namespaces, dict(split.prefixes))
+        stripper = Stripper(dict(split.prefixes)) if settings.markup == "strip" else None
+        batch = _Batch()
+        heard = time.monotonic()
+        emptied = 0
+        for page in reader:
+            text, categories = page.text, None
+            if stripper is not None:
+                stripped = stripper.strip(text)
+                text, categories = stripped.text, stripped.categories
+                if not text:  # nothing but templates, tables and the like
+                    emptied += 1
+                    continue
+            batch.add(page, text, categories)
+            if batch.characters >= SHARD_CHARACTERS:
+                self._write(batch, record)
+                batch = _Batch()
+            if advance is not None and time.monotonic() - heard >= PROGRESS_SECONDS:
+                heard = time.monotonic()
+                advance(source.covered, reader.kept)
+        if batch.pages:
+            self._write(batch, record)
+        if reader.redirects:
+            name = f"{REDIRECTS}/{split.index:05d}.parquet"
+            titles, targets = zip(*reader.redirects, strict=True)
+            columns = [pa.array(titles, pa.string()), pa.array(targets, pa.string())]
+            self._making.write_table(name, pa.table(columns, schema=REDIRECT_SCHEMA))
+            record.redirects.append(name)
+        record = dataclasses.replace(
+            record,
+            redirect_count=len(reader.redirects),
+            seen=reader.seen,
+            dropped={**reader.dropped, "empty": reader.dropped["empty"] + emptied},
+            losses=[*source.sentences(), *([reader.cut] if reader.cut else [])],
+        )
+        self._making.write_json(_record_name(split.index), record.to_json())
+        _measure(split, record)
+        return record
+
+    def _write(self, batch: _Batch, record: SplitRecord) -> None:
+        number = len(record.shards)
+        stem = f"{record.index:05d}" + (f"-{number}" if number else "")
+        tokens = self._tokeniser.encode(batch.texts)
+        run = f"{RUNS}/{stem}.parquet"
+        write_run(self._making, run, run_of(tokens))
+        name = f"{SHARDS}/{stem}.parquet"
+        written, counts = write_shard(
+            self._folder,
+            name,
+            page_ids=[page.page_id for page in batch.pages],
+            revision_ids=[page.revision_id for page in batch.pages],
+            titles=[page.title for page in batch.pages],
+            characters=[len(text) for text in batch.texts],
+            tokens=tokens,
+            texts=batch.texts if self._settings.text else None,
+            categories=batch.categories if self._settings.markup == "strip" else None,
+        )
+        record.files[name] = written
+        record.shards.append(counts)
+        record.runs.append(run)
+
+
+class _Batch:
+    """The pages of one shard until it is written."""
+
+    def __init__(self) -> None:
+        self.pages: list[Page] = []
+        self.texts: list[str] = []
+        self.categories: list[list[str]] = []
+        self.characters = 0
+
+    def add(self, page: Page, text: str, categories: list[str] | None) -> None:
+        page.text = ""  # the wikitext is not needed any more
+        self.pages.append(page)
+        self.texts.append(text)
+        self.categories.append(categories or [])
+        self.characters += len(text)
+
+
+def _record_name(index: int) -> str:
+    return f"{RECORDS}/{index:05d}.json"
+
+
+def _measure(split: Split, record: SplitRecord) -> None:
+    metrics.increment("ingest_splits")
+    metrics.increment("ingest_bytes", split.bytes)
+    metrics.increment("ingest_tokens", sum(shard.tokens for shard in record.shards))
+    for outcome, pages in {"kept": record.pages, **record.dropped}.items():
+        metrics.increment("ingest_pages", pages, {"outcome": outcome})

@@ -1,0 +1,1 @@
+"""Trained models over HTTP: plain cores, one plain ASGI application, and Ray Serve that hosts it."""

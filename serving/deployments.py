@@ -1,0 +1,206 @@
+"""Ray Serve hosts the application: one deployment a kind of model, each replica with its own kind alone.
+
+Every deployment is the ingress of a Serve application of its own and does the model's work itself, for a hop
+between deployments costs more than most answers (5 ms; a no-op through the proxy 15). Serve's proxy sends the
+paths below a kind's prefix to its replicas; the first kind also takes ``/``: documentation, list of models,
+health. So serving vectors and text takes two replicas, and the one of the vectors never imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray import serve
+from ray.exceptions import GetTimeoutError, RayActorError
+from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+from ray.serve.config import HTTPOptions, ProxyLocation
+from ray.serve.exceptions import RayServeException
+from ray.serve.schema import LoggingConfig
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cluster.errors import WordloomError
+from serving import application, models
+from serving.application import PREFIXES
+from serving.models import LANGUAGE_MODEL, VECTORS, Model
+from serving.settings import ServingSettings
+from serving.text import Text
+from serving.words import Words
+
+CORES: dict[str, Callable[[str], Any]] = {VECTORS: Words.open, LANGUAGE_MODEL: Text.open}
+STOP_SECONDS = 30.0
+CHECK_SECONDS = 2.0  # that a replica of another kind may take to say that it is there
+# Words and texts that people send stand in paths, so there is no access log; the metrics count requests.
+LOGGING = LoggingConfig(enable_access_log=False)
+ERROR = re.compile(r"^\S*(Error|Exception)\b.*: ")  # the last line of a traceback
+
+
+@dataclass(frozen=True)
+class Served:
+    """What is being served, and where."""
+
+    url: str
+    models: Mapping[str, Model]
+
+    @property
+    def docs(self) -> str:
+        return f"{self.url}/docs"
+
+
+@serve.ingress()
+class Replica:
+    """A process that holds the model of one kind and answers its routes; the first kind also ``/``."""
+
+    def __init__(
+        self, kind: str, served: Mapping[str, Model], settings: ServingSettings, prefix: str
+    ) -> None:
+        self.kind = kind
+        self.served = served
+        self.settings = settings
+        self.prefix = prefix
+        self.core = CORES[kind](served[kind].location)
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        app = application.build({self.kind: self.core}, self.served, self.settings, readiness=self.readiness)
+        app.add_middleware(WholePath, prefix=self.prefix.rstrip("/"))
+        return app
+
+    def answers(self) -> str:
+        """The version of the model that this replica holds; other replicas ask for it."""
+        return self.served[self.kind].version
+
+    async def readiness(self) -> dict[str, bool]:
+        """Which kinds have a replica that answers."""
+        kinds = list(self.served)
+        return dict(zip(kinds, await asyncio.gather(*map(self._answers, kinds)), strict=True))
+
+    async def _answers(self, kind: str) -> bool:
+        if kind == self.kind:
+            return True
+        try:
+            reply = serve.get_app_handle(kind).answers.remote()
+            return bool(await asyncio.wait_for(reply, CHECK_SECONDS) == self.served[kind].version)
+        except Exception:  # gone, starting, overloaded or slow: each means that it does not answer
+            return False
+
+
+class WholePath:
+    """Takes back the prefix that Serve's proxy moves into `root_path`: our routes are written out in full."""
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self.app = app
+        self.prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if "root_path" in scope:
+            scope = {**scope, "root_path": scope["root_path"].removesuffix(self.prefix)}
+        await self.app(scope, receive, send)
+
+
+def start(models_dir: str, settings: ServingSettings = application.DEFAULTS) -> Served:
+    """Serves the newest model of each kind below a folder, and returns when all of them answer.
+
+    Ray must be up (cluster.session). Raises WordloomError where there is no model, the port is taken, or a
+    model does not load.
+    """
+    found = {kind: model for kind, model in models.find(models_dir).items() if kind in CORES}
+    if not found:
+        raise WordloomError(
+            f"No model in {models_dir!r} is of a kind that can be served yet: {', '.join(CORES)}."
+        )
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    _refuse_another_serve()
+    port = free_port(settings.host, settings.port)
+    serve.start(
+        proxy_location=ProxyLocation.HeadOnly,
+        http_options=HTTPOptions(host=settings.host, port=port, request_timeout_s=settings.timeout_seconds),
+        logging_config=LOGGING,
+    )
+    try:
+        serve.run_many(targets(found, settings))
+    except (RuntimeError, RayServeException) as error:
+        reasons = _reasons()
+        stop()
+        raise WordloomError(f"Serving {models_dir!r} did not come up: {reasons or error}") from error
+    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+    shown = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(shown, shown)
+    return Served(f"http://{shown}:{port}", found)
+
+
+def stop() -> None:
+    """Ends all that `start` began; Ray stays up. Does nothing where Serve does not run.
+
+    Not by `serve.shutdown` alone: it waits inside the controller for the controller's end, which Ray reports
+    as a failed task on standard output.
+    """
+    with contextlib.suppress(ValueError, RayActorError, GetTimeoutError):
+        controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+        ray.get(controller.graceful_shutdown.remote(False), timeout=STOP_SECONDS)
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline:
+            ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)  # ValueError once it is gone
+            time.sleep(0.1)
+    serve.shutdown()  # type: ignore[no-untyped-call, unused-ignore]
+
+
+def targets(found: Mapping[str, Model], settings: ServingSettings) -> list[serve.RunTarget]:
+    """The Serve applications for some models: one a kind, the first of them also at ``/``."""
+    made = []
+    for place, kind in enumerate(found):
+        prefix = PREFIXES[kind] if place else "/"
+        deployment: Any = serve.deployment(  # typed as a decorator
+            Replica,
+            name=kind,
+            num_replicas=settings.replicas,
+            max_ongoing_requests=settings.concurrent,
+            max_queued_requests=settings.queue,
+            ray_actor_options={"num_cpus": settings.replica_cpus},
+            max_constructor_retry_count=2,  # a model that does not load will not load the twentieth time
+            graceful_shutdown_timeout_s=5,
+            logging_config=LOGGING,
+        )
+        bound = deployment.bind(kind, dict(found), settings, prefix)
+        made.append(serve.RunTarget(bound, name=kind, route_prefix=prefix, logging_config=LOGGING))
+    return made
+
+
+def free_port(host: str, port: int) -> int:
+    """The port if it is free, any free one for 0. Raises WordloomError where it is taken or cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        raise WordloomError(
+            f"Cannot serve at {host}:{port} ({error.strerror}); choose another --port or --host."
+        ) from error
+
+
+def _refuse_another_serve() -> None:
+    try:
+        ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+    except ValueError:
+        return
+    raise WordloomError(
+        "Ray Serve already runs in this cluster, at an address of its own; end it (`serve shutdown`) or join "
+        "another cluster."
+    )
+
+
+def _reasons() -> str:
+    """Why applications failed, as far as Serve tells: the errors that their replicas raised, each once."""
+    found: dict[str, None] = {}
+    for app in serve.status().applications.values():
+        for message in [app.message, *(each.message for each in app.deployments.values())]:
+            found |= dict.fromkeys(line for line in message.splitlines() if ERROR.search(line))
+    return " ".join(found)

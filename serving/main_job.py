@@ -1,0 +1,268 @@
+"""The main job: from a dump to served answers, and the commands that are parts of it.
+
+`run` is the whole chain on one screen. Each stage finds what it made earlier by what it is made from, so the
+same command does nothing twice and goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.artefact import Artefact
+from cluster.errors import UsageError
+from cluster.folder import Folder
+from cluster.progress import Reporter, duration, quantity
+from cluster.session import Session, session
+from cluster.store import Store, summary
+from ingest import mirror, sample
+from ingest.corpus import KIND as CORPUS
+from ingest.corpus import Corpus
+from ingest.dump import Dump, locate
+from ingest.vocabulary import KIND as VOCABULARY
+from ingest.vocabulary import OUTPUT_VERSION as VOCABULARY_VERSION
+from ingest.vocabulary import cut_vocabulary
+
+DOWNLOADS = "downloads"
+CHECKSUMS = f"{DOWNLOADS}/checksums.json"
+Settings = Mapping[str, Any]
+
+
+@dataclass
+class Journal:
+    """When each stage began and ended (seconds since 1970), in order."""
+
+    stages: list[dict[str, Any]] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        began = time.time()
+        yield
+        self.stages.append({"name": name, "began": began, "ended": time.time()})
+
+
+def run(
+    settings: Settings,
+    *,
+    source: str | None,
+    home: str,
+    workers: int,
+    device: str,
+    address: str | None,
+    stay: bool,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """The whole chain; with `stay` it serves until Ctrl-C. Returns what was made and answered."""
+    store, journal, began = Store(home), Journal(), time.monotonic()
+    with journal.stage("download"):
+        dump = _located(source, store, settings, reporter)
+    with ExitStack() as stack:
+        with journal.stage("start of Ray"):
+            running = stack.enter_context(session(address, cpus=_cores(workers)))
+        with journal.stage("ingest"):
+            corpus = _ingested(dump, store, settings, workers, reporter)
+            place = store.place(VOCABULARY, VOCABULARY_VERSION, {"corpus": corpus}, settings["vocabulary"])
+            vocabulary = cut_vocabulary(Corpus(corpus), place, settings["vocabulary"], reporter)
+        with journal.stage("training"):
+            models = _trained(corpus, vocabulary, store, settings, workers, device, reporter)
+        with journal.stage("serving"):
+            served = stack.enter_context(_served(store.folder.location, settings, reporter))
+            answers = _asked(served.url, reporter)
+            _say_addresses(served, running, reporter)
+        if stay:
+            reporter.say(f"Serving until Ctrl-C. {_left(began)}")
+            _wait()
+        with journal.stage("shutdown"):
+            stack.close()
+    if not stay:
+        reporter.say(f"Done. {_left(began)}")
+    return {
+        "home": store.folder.location,
+        "dump": {"name": dump.name, "identity": dump.identity, "bytes": dump.bytes},
+        "artefacts": [summary(each) for each in (corpus, vocabulary, *models)],
+        "answers": [{"asked": each.asked, "status": each.status, "body": each.body} for each in answers],
+        "stages": journal.stages,
+    }
+
+
+def ingest_wikipedia(
+    settings: Settings,
+    *,
+    source: str,
+    output: str,
+    vocabulary: str,
+    home: str,
+    workers: int,
+    address: str | None,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """A dump to a corpus in the folder `output` and its vocabulary in another."""
+    from ingest import wikipedia
+
+    downloads, checksums = _places(Store(home))
+    dump = locate(source, downloads, reporter, checksums)
+    with session(address, cpus=_cores(workers)):
+        corpus = wikipedia.ingest(dump, output, settings["ingest"], reporter, workers)
+    cut = cut_vocabulary(Corpus(corpus), vocabulary, settings["vocabulary"], reporter)
+    return {"artefacts": [summary(corpus), summary(cut)]}
+
+
+def train(
+    kind: str,
+    settings: Settings,
+    *,
+    corpus: str,
+    vocabulary: str,
+    output: str,
+    workers: int,
+    device: str,
+    address: str | None,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """One model of a corpus: `kind` is ``embeddings`` or ``language-model``."""
+    opened = Artefact.open(corpus, CORPUS)
+    words = Artefact.open(vocabulary, VOCABULARY) if kind == "embeddings" else None
+    from trainers import jobs
+    from trainers.launch import train_all
+
+    if words is not None:
+        job = jobs.embeddings(opened, words, output, settings["embeddings"])
+    else:
+        job = jobs.language_model(opened, output, settings["language_model"])
+    if job.draft.published is not None:
+        _say_reused(job.name, job.draft.published, reporter)
+        return {"artefacts": [summary(job.draft.published)]}
+    with session(address, cpus=_cores(workers)):
+        (made,) = train_all([job], workers, device, reporter)
+    return {"artefacts": [summary(made)]}
+
+
+def serve(settings: Settings, *, models: str, address: str | None, reporter: Reporter) -> dict[str, Any]:
+    """Serves the models below a folder until Ctrl-C."""
+    from serving.models import find
+
+    find(models)  # a folder without models is said before Ray starts
+    with session(address) as running, _served(models, settings, reporter) as served:
+        _say_addresses(served, running, reporter)
+        reporter.say("Serving until Ctrl-C.")
+        _wait()
+    return {"url": served.url}
+
+
+# the stages
+
+
+def _located(source: str | None, store: Store, settings: Settings, reporter: Reporter) -> Dump:
+    """The dump: the user's, or the sample, which a server of our own hands out like any other."""
+    downloads, checksums = _places(store)
+    if source is not None:
+        return locate(source, downloads, reporter, checksums)
+    if not store.folder.is_local:
+        raise UsageError(
+            f"The embedded sample is served from a local folder, and --home is {store.folder.location!r}; "
+            "give --source, or a local --home."
+        )
+    inputs = sample.inputs(settings["sample"])
+    place = store.place(sample.KIND, sample.OUTPUT_VERSION, inputs, settings["sample"])
+    sample.make_sample(place, settings["sample"], reporter)
+    with mirror.serve(place) as site:
+        return locate(f"{site.url}/{sample.FILE}", downloads, reporter, checksums)
+
+
+def _places(store: Store) -> tuple[str, str]:
+    """Where downloads go and where the checksums of dumps are remembered."""
+    base = store.folder if store.folder.is_local else Folder(".wordloom")
+    return base.child(DOWNLOADS).location, base.child(CHECKSUMS).location
+
+
+def _ingested(dump: Dump, store: Store, settings: Settings, workers: int, reporter: Reporter) -> Artefact:
+    from ingest import wikipedia
+
+    place = store.place(CORPUS, wikipedia.OUTPUT_VERSION, {"dump": dump.as_input()}, settings["ingest"])
+    return wikipedia.ingest(dump, place, settings["ingest"], reporter, workers)
+
+
+def _trained(
+    corpus: Artefact,
+    vocabulary: Artefact,
+    store: Store,
+    settings: Settings,
+    workers: int,
+    device: str,
+    reporter: Reporter,
+) -> list[Artefact]:
+    """Both models, by one group of workers."""
+    from trainers import jobs
+    from trainers.launch import train_all
+
+    inputs = {"corpus": corpus, "vocabulary": vocabulary}
+    vectors = store.place(jobs.VECTORS, jobs.EMBEDDINGS_VERSION, inputs, settings["embeddings"])
+    text = store.place(
+        jobs.LANGUAGE_MODEL, jobs.LANGUAGE_MODEL_VERSION, {"corpus": corpus}, settings["language_model"]
+    )
+    planned = [
+        jobs.embeddings(corpus, vocabulary, vectors, settings["embeddings"]),
+        jobs.language_model(corpus, text, settings["language_model"]),
+    ]
+    for job in planned:
+        if job.draft.published is not None:
+            _say_reused(job.name, job.draft.published, reporter)
+    return train_all(planned, workers, device, reporter)
+
+
+@contextmanager
+def _served(models: str, settings: Settings, reporter: Reporter) -> Iterator[Any]:
+    from serving import deployments
+
+    with reporter.stage("serving") as stage:
+        served = deployments.start(models, settings["serving"])
+        stage.summary(", ".join(model.name for model in served.models.values()))
+    try:
+        yield served
+    finally:
+        deployments.stop()
+
+
+def _asked(url: str, reporter: Reporter) -> list[Any]:
+    """One request to each endpoint, answered and printed."""
+    from serving.client import ask
+
+    answers = ask(url)
+    for answer in answers:
+        reporter.say(f"  {answer.asked}\n    {answer.status} {answer.line}")
+    return answers
+
+
+# what is said
+
+
+def _say_reused(name: str, artefact: Artefact, reporter: Reporter) -> None:
+    reporter.say(f"= {name}: reused, {quantity(artefact.bytes, 'B')} at {artefact.location}")
+
+
+def _say_addresses(served: Any, running: Session, reporter: Reporter) -> None:
+    reporter.say(f"API and its documentation: {served.docs}")
+    if running.dashboard:
+        reporter.say(f"Ray dashboard: {running.dashboard} (its token: ray get-auth-token)")
+    reporter.say(f"Metrics: {' '.join(running.metrics)}")
+
+
+def _left(began: float) -> str:
+    return f"It took {duration(time.monotonic() - began)}; `wordloom status` shows what there is."
+
+
+def _cores(workers: int) -> int:
+    return max(workers, os.cpu_count() or 1)
+
+
+def _wait() -> None:
+    """Until Ctrl-C, which ends the wait as a wish, not as a failure."""
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        return

@@ -1,0 +1,127 @@
+"""What goes wrong with a request, as one JSON form that people and the `openai` client can read.
+
+``{"error": {"message": sentence, "type": word, "param": path of the field or null, "code": word}}``, beside
+which `near` holds spellings and `details` every field that is wrong. No input is repeated beyond a word, and
+no stack trace leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from serving.words import NoSuchWordError
+
+
+class RefusedError(Exception):
+    """A request that cannot be answered, with the sentence to answer instead."""
+
+    def __init__(self, status: int, code: str, message: str, *, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = {"Retry-After": str(retry_after)} if retry_after is not None else {}
+
+
+class FieldError(BaseModel):
+    """One field that is wrong: its path (`body.length`, `query.n`) and why."""
+
+    path: str
+    message: str
+
+
+class Error(BaseModel):
+    message: str
+    type: str
+    param: str | None = None
+    code: str
+    near: list[str] | None = Field(default=None, description="Near spellings of an unknown word.")
+    details: list[FieldError] | None = Field(default=None, description="Every field that is wrong.")
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every answer that is not 2xx."""
+
+    error: Error
+
+
+# For the OpenAPI document: what any route may answer.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    404: {"model": ErrorAnswer, "description": "No such word, or no model of this kind."},
+    413: {"model": ErrorAnswer, "description": "The body is larger than the limit."},
+    422: {"model": ErrorAnswer, "description": "A field is wrong; the path says which."},
+    503: {"model": ErrorAnswer, "description": "Not ready or too busy; try again after Retry-After seconds."},
+}
+_CODES = {404: "no_such_route", 405: "method_not_allowed", 413: "too_large"}
+
+
+def answer(
+    request: Request, status: int, error: Error, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The answer for an error; its code is left on the request for the metrics."""
+    request.state.error = error.code
+    return JSONResponse(
+        {"error": error.model_dump(exclude={"near", "details"})
+         | error.model_dump(include={"near", "details"}, exclude_none=True)},
+        status_code=status,
+        headers=dict(headers or {}),
+    )  # fmt: skip
+
+
+def install(app: FastAPI) -> None:
+    """Makes the application answer every error in the one form."""
+
+    @app.exception_handler(RefusedError)
+    async def _problem(request: Request, problem: RefusedError) -> JSONResponse:
+        error = Error(message=problem.message, type=_type(problem.status), code=problem.code)
+        return answer(request, problem.status, error, problem.headers)
+
+    @app.exception_handler(NoSuchWordError)
+    async def _unknown(request: Request, unknown: NoSuchWordError) -> JSONResponse:
+        error = Error(message=str(unknown), type=_type(404), code="unknown_word", near=unknown.near)
+        return answer(request, 404, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, invalid: RequestValidationError) -> JSONResponse:
+        details = [FieldError(path=_path(each["loc"]), message=each["msg"]) for each in invalid.errors()]
+        first = details[0]
+        error = Error(
+            message=f"{first.path}: {first.message}.",
+            type=_type(422),
+            param=first.path,
+            code="invalid",
+            details=details,
+        )
+        return answer(request, 422, error)
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, raised: HTTPException) -> JSONResponse:
+        code = _CODES.get(raised.status_code, f"http_{raised.status_code}")
+        message = str(raised.detail)
+        if raised.status_code == 404:
+            message = "There is no such route; /docs lists the routes there are."
+        error = Error(message=message, type=_type(raised.status_code), code=code)
+        return answer(request, raised.status_code, error, raised.headers)
+
+    @app.exception_handler(Exception)
+    async def _defect(request: Request, raised: Exception) -> JSONResponse:
+        error = Error(
+            message="The server failed at this request; its log says why.", type=_type(500), code="internal"
+        )
+        return answer(request, 500, error)
+
+
+def _type(status: int) -> str:
+    return "server_error" if status >= 500 else "invalid_request_error"
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    # A body that is no JSON is located by the offset of the fault, which is no field.
+    return ".".join(str(part) for part in location) or "body"

@@ -1,0 +1,57 @@
+"""Settings of serving: addresses and limits. None of them changes an answer, so none enters an identity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.errors import UsageError
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class ServingSettings:
+    """Section ``serving``.
+
+    `host` other than loopback lets others reach the models; port 0 takes any free one. `replicas` and
+    `replica_cpus` (cores that Ray sets aside for each) hold for every kind of model. `queue` is how many
+    requests may wait for one kind beyond those in work; the next is answered 503 at once.
+    """
+
+    host: str = LOOPBACK
+    port: int = 8000
+    replicas: int = 1
+    replica_cpus: float = 0.1
+    concurrent: int = 32
+    queue: int = 128
+    timeout_seconds: float = 60.0
+    max_body_bytes: int = 1_000_000
+    max_neighbours: int = 1_000
+    max_word_characters: int = 200
+    max_text_characters: int = 20_000
+    max_generated_characters: int = 10_000
+
+    def __post_init__(self) -> None:
+        if not self.host:
+            raise UsageError(f"Setting 'serving.host' is empty; {LOOPBACK} serves this machine alone.")
+        if not 0 <= self.port <= 65_535:
+            raise UsageError(f"Setting 'serving.port' is {self.port}; give 0 to 65535.")
+        for name in (
+            "replicas",
+            "concurrent",
+            "max_body_bytes",
+            "max_neighbours",
+            "max_word_characters",
+            "max_text_characters",
+            "max_generated_characters",
+        ):
+            if getattr(self, name) < 1:
+                raise UsageError(f"Setting 'serving.{name}' is {getattr(self, name)}; give at least 1.")
+        if self.queue < 0:
+            raise UsageError(f"Setting 'serving.queue' is {self.queue}; give 0 or more.")
+        if self.replica_cpus < 0:
+            raise UsageError(f"Setting 'serving.replica_cpus' is {self.replica_cpus}; give 0 or more.")
+        if self.timeout_seconds <= 0:
+            raise UsageError(
+                f"Setting 'serving.timeout_seconds' is {self.timeout_seconds}; give more than 0."
+            )

@@ -1,0 +1,143 @@
+"""The routes that the language model answers, below ``/v1/text``."""
+
+# No `from __future__ import annotations`: FastAPI reads the annotations of functions inside a function.
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from cluster import metrics
+from serving.problems import RESPONSES, RefusedError
+from serving.settings import ServingSettings
+from serving.text import EXAMPLE, SEEDS, Sampling, Text
+
+PREFIX = "/v1/text"
+# Proxies must hand each piece on as it comes.
+STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+class Generated(BaseModel):
+    text: str = Field(description="What continues the seed text, which is not repeated.")
+    characters: int
+    seed: int = Field(description="The random seed: sent with the same request it gives the same text.")
+
+
+class Scores(BaseModel):
+    characters: int
+    log_probability: float = Field(description="Of the whole text, in nats.")
+    bits_per_character: float
+    perplexity: float | None = Field(description="2 ** bits_per_character; null beyond a float.")
+    unknown: dict[str, int] = Field(description="Characters that the alphabet lacks, with their counts.")
+    bits: list[float] | None = Field(default=None, description="Of each character, where asked for.")
+
+
+def text_routes(core: Text | None, settings: ServingSettings) -> APIRouter:
+    """The routes over a core; with None (another process holds it) they are documented and answer 503."""
+    router = APIRouter(prefix=PREFIX, tags=["text"], responses=RESPONSES)
+    beginning = core.example() if core else EXAMPLE
+    longest = settings.max_text_characters
+    most = settings.max_generated_characters
+    usual = min(200, most)
+
+    class Generate(BaseModel):
+        model_config = ConfigDict(
+            extra="forbid",
+            json_schema_extra={
+                "examples": [{"seed_text": beginning, "length": usual, "temperature": 0.7, "seed": 1}]
+            },
+        )
+        seed_text: str = Field(
+            default="", max_length=longest, description="Read first; empty: a document's beginning."
+        )
+        length: int = Field(default=usual, ge=1, le=most, description="Characters to generate.")
+        temperature: float = Field(
+            default=0.7,
+            ge=0,
+            le=100,
+            allow_inf_nan=False,
+            description="0: the likeliest character each time.",
+        )
+        top_k: int = Field(default=0, ge=0, le=1_000_000, description="Keep the k likeliest; 0: all.")
+        top_p: float = Field(
+            default=1.0,
+            gt=0,
+            le=1,
+            allow_inf_nan=False,
+            description="Keep the fewest whose share reaches p; 1: all.",
+        )
+        seed: int | None = Field(
+            default=None, ge=0, lt=SEEDS, description="The same seed gives the same text."
+        )
+        stream: bool = Field(default=False, description="Send the text as it is made, as server-sent events.")
+
+    class ScoreBody(BaseModel):
+        model_config = ConfigDict(
+            extra="forbid", json_schema_extra={"examples": [{"text": f"{beginning}river is long."}]}
+        )
+        text: str = Field(min_length=1, max_length=longest)
+        per_character: bool = Field(default=False, description="Add the bits of each character.")
+
+    def here() -> Text:
+        if core is None:
+            raise RefusedError(503, "not_ready", "The language model is not ready; try again.", retry_after=1)
+        return core
+
+    @router.post(
+        "/generate",
+        summary="Continue a text",
+        response_model=Generated,
+        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    )
+    def generate(body: Generate) -> Any:
+        """Character by character, from the model's distribution.
+
+        With `stream` the answer is a stream of server-sent events: `text` events, each with
+        `{"text": piece}`, then one `end` event with `{"characters": n, "seed": s}`; an `error` event
+        in its place says that the model failed on the way.
+        """
+        text = here()
+        wanted = body.model_dump(exclude={"stream"}, exclude_none=True)
+        sampling = Sampling(**wanted)
+        if body.stream:
+            events = _events(text.stream(sampling), sampling, metrics.increment)
+            return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS)
+        made = text.generate(sampling)
+        metrics.increment("serve_characters", len(made))
+        return Generated(text=made, characters=len(made), seed=sampling.seed)
+
+    @router.post("/score", summary="How likely is a text?")
+    def score(body: ScoreBody) -> Scores:
+        """The text is read from a document's beginning; characters outside the alphabet count as unknown."""
+        scored = here().score(body.text)
+        return Scores(
+            characters=len(scored.bits),
+            log_probability=scored.log_probability,
+            bits_per_character=scored.bits_per_character,
+            perplexity=scored.perplexity,
+            unknown=dict(scored.unknown),
+            bits=scored.bits.tolist() if body.per_character else None,
+        )
+
+    return router
+
+
+def _events(pieces: Iterator[str], sampling: Sampling, count: Callable[[str, float], None]) -> Iterator[str]:
+    made = 0
+    try:
+        for piece in pieces:
+            made += len(piece)
+            count("serve_characters", len(piece))
+            yield _event("text", {"text": piece})
+    except Exception:
+        yield _event("error", {"message": "The model failed; the server's log says why."})
+        raise
+    yield _event("end", {"characters": made, "seed": sampling.seed})
+
+
+def _event(name: str, data: dict[str, Any]) -> str:
+    # JSON escapes line breaks, which would end the event.
+    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"

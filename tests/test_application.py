@@ -1,0 +1,364 @@
+"""The application: every route, every refusal, over a real socket."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import requests
+import uvicorn
+from fastapi import FastAPI
+
+from cluster import metrics
+from serving import application, client, reference
+from serving.models import LANGUAGE_MODEL, VECTORS
+from serving.settings import ServingSettings
+from serving.text import Text
+from serving.words import Words
+from tests.cores import MODELS, FakeLanguageModel, tiny_vectors
+
+LIMITS = ServingSettings(max_body_bytes=2_000, max_neighbours=5, max_text_characters=300)
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    """The application under uvicorn on a free port of loopback."""
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
+    up = threading.Event()
+    startup = server.startup
+
+    async def started(sockets: Any = None) -> None:
+        await startup(sockets)
+        up.set()
+
+    server.startup = started  # type: ignore[method-assign]
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        assert up.wait(30)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    cores = {VECTORS: Words(tiny_vectors()), LANGUAGE_MODEL: Text(FakeLanguageModel())}
+    with served(application.build(cores, MODELS, LIMITS)) as address:
+        yield address
+
+
+def error(answer: requests.Response) -> dict[str, Any]:
+    """The error of an answer, in the one form that all have."""
+    found: dict[str, Any] = answer.json()["error"]
+    assert {"message", "type", "param", "code"} <= set(found)
+    assert "Traceback" not in answer.text
+    return found
+
+
+# words
+
+
+def test_neighbours_are_answered_and_limited(url: str) -> None:
+    answer = requests.get(f"{url}/v1/words/River/neighbours", params={"n": 2}, timeout=10)
+    assert answer.status_code == 200
+    assert answer.json()["word"] == "river"
+    assert answer.json()["neighbours"][0]["word"] == "stream"
+    assert len(answer.json()["neighbours"]) == 2
+    assert len(requests.get(f"{url}/v1/words/river/neighbours", timeout=10).json()["neighbours"]) == 5
+
+
+def test_a_word_with_a_slash_or_an_accent_has_its_routes(url: str) -> None:
+    for word in ("a%2Fb", "caf%C3%A9"):
+        assert requests.get(f"{url}/v1/words/{word}/vector", timeout=10).status_code == 200
+
+
+def test_a_vector_is_a_list_of_its_numbers(url: str) -> None:
+    answer = requests.get(f"{url}/v1/words/king/vector", timeout=10).json()
+    assert answer["vector"] == pytest.approx(tiny_vectors()["king"].tolist())
+
+
+def test_similarity_and_analogy(url: str) -> None:
+    alike = requests.get(
+        f"{url}/v1/words/similarity", params={"first": "king", "second": "queen"}, timeout=10
+    ).json()
+    assert alike["similarity"] == pytest.approx(tiny_vectors().similarity("king", "queen"))
+    body = {"a": "man", "b": "king", "c": "woman", "n": 1}
+    answers = requests.post(f"{url}/v1/words/analogy", json=body, timeout=10).json()["answers"]
+    assert [each["word"] for each in answers] == ["queen"]
+
+
+def test_an_unknown_word_is_404_with_near_spellings(url: str) -> None:
+    answer = requests.get(f"{url}/v1/words/rivr/neighbours", timeout=10)
+    assert answer.status_code == 404
+    assert error(answer)["code"] == "unknown_word"
+    assert error(answer)["near"] == ["river"]
+
+
+# text
+
+
+def test_the_same_seed_gives_the_same_text(url: str) -> None:
+    body = {"seed_text": "ab", "length": 40, "seed": 3}
+    first, second = (requests.post(f"{url}/v1/text/generate", json=body, timeout=10).json() for _ in range(2))
+    assert first == second
+    assert first["characters"] == len(first["text"]) == 40
+    assert first["seed"] == 3
+
+
+def test_a_stream_is_the_same_text_as_events(url: str) -> None:
+    body = {"seed_text": "ab", "length": 40, "seed": 3}
+    whole = requests.post(f"{url}/v1/text/generate", json=body, timeout=10).json()
+    answer = requests.post(f"{url}/v1/text/generate", json=body | {"stream": True}, timeout=10, stream=True)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    answer.encoding = "utf-8"
+    events = [event.split("\n") for event in answer.text.removesuffix("\n\n").split("\n\n")]
+    assert all(name.startswith("event: ") and data.startswith("data: ") for name, data in events)
+    pieces = [json.loads(data[6:])["text"] for name, data in events if name == "event: text"]
+    assert "".join(pieces) == whole["text"]
+    assert len(pieces) > 1
+    assert events[-1][0] == "event: end"
+    assert json.loads(events[-1][1][6:]) == {"characters": 40, "seed": 3}
+    assert answer.headers["X-Wordloom-Version"] == "c" * 64
+
+
+def test_a_model_that_fails_on_the_way_ends_its_stream_with_an_error() -> None:
+    cores = {LANGUAGE_MODEL: Text(FakeLanguageModel(fails_after=3))}
+    with served(application.build(cores, {LANGUAGE_MODEL: MODELS[LANGUAGE_MODEL]})) as address:
+        body = {"length": 40, "seed": 3}
+        answer = requests.post(
+            f"{address}/v1/text/generate", json=body | {"stream": True}, timeout=10, stream=True
+        )
+        lines = []
+        with pytest.raises(requests.RequestException):
+            lines.extend(answer.iter_lines())
+            raise requests.RequestException  # a server may also close the stream in good order
+        whole = requests.post(f"{address}/v1/text/generate", json=body, timeout=10)
+    assert whole.status_code == 500
+    assert error(whole)["code"] == "internal"
+    assert "secret" not in whole.text
+
+
+def test_a_text_is_scored(url: str) -> None:
+    body = {"text": "abÄ", "per_character": True}
+    scores = requests.post(f"{url}/v1/text/score", json=body, timeout=10).json()
+    assert scores["characters"] == 3
+    assert scores["bits_per_character"] == 2
+    assert scores["perplexity"] == 4
+    assert scores["unknown"] == {"Ä": 1}
+    assert scores["bits"] == [2, 2, 2]
+
+
+# refusals
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({"length": 0}, "body.length"),
+        ({"length": 10_001}, "body.length"),
+        ({"length": "many"}, "body.length"),
+        ({"temperature": -1}, "body.temperature"),
+        ({"temperature": None}, "body.temperature"),
+        ({"top_p": 0}, "body.top_p"),
+        ({"seed": 2**60}, "body.seed"),
+        ({"seed_text": "x" * 301}, "body.seed_text"),
+        ({"seed_text": ["a"]}, "body.seed_text"),
+        ({"lenght": 3}, "body.lenght"),
+    ],
+)
+def test_a_wrong_field_is_422_with_its_path(url: str, body: dict[str, Any], path: str) -> None:
+    answer = requests.post(f"{url}/v1/text/generate", json=body, timeout=10)
+    assert answer.status_code == 422
+    assert error(answer)["param"] == path
+    assert path in error(answer)["message"]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b"null",
+        b"\xff\xfe",
+        b'{"temperature": NaN}',
+        b'{"temperature": Infinity}',
+        b'{"top_p": 1e999}',
+        b'{"length": 1e2000}',
+        b'{"seed_text": "\\ud800"}',
+        b'{"seed": ' + b"9" * 1500 + b"}",
+        b"[" * 1900,
+    ],
+)
+def test_hostile_json_is_refused_and_never_500(url: str, raw: bytes) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = requests.post(f"{url}/v1/text/generate", data=raw, headers=headers, timeout=10)
+    assert answer.status_code in (400, 422)
+    assert error(answer)["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("n", ["0", "6", "x", "1.5", ""])
+def test_a_wrong_parameter_is_422_with_its_path(url: str, n: str) -> None:
+    answer = requests.get(f"{url}/v1/words/river/neighbours", params={"n": n}, timeout=10)
+    assert answer.status_code == 422
+    assert error(answer)["param"] == "query.n"
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_over_the_limit_is_413(url: str, declared: bool) -> None:
+    body = b'{"text": "' + b"a" * 5_000 + b'"}'
+    data: Any = body if declared else iter([body[:1000], body[1000:]])
+    headers = {"Content-Type": "application/json"}
+    answer = requests.post(f"{url}/v1/text/score", data=data, headers=headers, timeout=10)
+    assert answer.status_code == 413
+    assert error(answer)["code"] == "too_large"
+    assert "2000 bytes" in error(answer)["message"]
+
+
+def test_a_path_that_is_none_is_404(url: str) -> None:
+    assert error(requests.get(f"{url}/v2/words", timeout=10))["code"] == "no_such_route"
+    assert requests.get(f"{url}/v1/text/generate", timeout=10).status_code == 405
+
+
+def test_a_kind_without_a_model_says_so_and_has_no_documentation() -> None:
+    cores = {VECTORS: Words(tiny_vectors())}
+    with served(application.build(cores, {VECTORS: MODELS[VECTORS]})) as address:
+        answer = requests.post(f"{address}/v1/text/generate", json={}, timeout=10)
+        assert answer.status_code == 404
+        assert error(answer)["code"] == "no_model"
+        assert "wordloom train language-model" in error(answer)["message"]
+        paths = requests.get(f"{address}/openapi.json", timeout=10).json()["paths"]
+        assert not [path for path in paths if path.startswith("/v1/text")]
+        assert "/v1/text" not in requests.get(f"{address}/docs", timeout=10).text
+        assert [each["kind"] for each in requests.get(f"{address}/v1/models", timeout=10).json()["data"]] == [
+            VECTORS
+        ]
+
+
+def test_a_model_that_another_process_holds_is_documented_and_503_here() -> None:
+    with served(application.build({VECTORS: Words(tiny_vectors())}, MODELS)) as address:
+        answer = requests.post(f"{address}/v1/text/generate", json={}, timeout=10)
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"] == "1"
+        assert "/v1/text/generate" in requests.get(f"{address}/openapi.json", timeout=10).json()["paths"]
+        assert requests.get(f"{address}/livez", timeout=10).status_code == 200
+        ready = requests.get(f"{address}/readyz", timeout=10)
+        assert ready.status_code == 503
+        assert ready.json() == {VECTORS: True, LANGUAGE_MODEL: False}
+
+
+# what every answer says
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/v1/words/river/vector", VECTORS),
+        ("/v1/words/rivr/vector", VECTORS),
+        ("/v1/words/river/neighbours?n=0", VECTORS),
+    ],
+)
+def test_each_answer_names_model_version_and_lineage(url: str, path: str, kind: str) -> None:
+    headers = requests.get(f"{url}{path}", timeout=10).headers
+    assert headers["X-Wordloom-Model"] == kind
+    assert headers["X-Wordloom-Version"] == MODELS[kind].version
+    assert headers["X-Wordloom-Lineage"] == f"corpus={'1' * 64}, dump={'2' * 64}"
+
+
+def test_the_models_are_listed_with_their_lineage(url: str) -> None:
+    listed = requests.get(f"{url}/v1/models", timeout=10).json()
+    assert listed["object"] == "list"
+    assert [each["id"] for each in listed["data"]] == ["vectors-bbbbbbbbbbbb", "language-model-cccccccccccc"]
+    assert listed["data"][0]["created"] == 1767323045
+    assert listed["data"][0]["lineage"][-1] == {"kind": "dump", "identity": "2" * 64}
+
+
+def test_it_lives_and_is_ready(url: str) -> None:
+    assert requests.get(f"{url}/livez", timeout=10).json() == {"status": "ok"}
+    assert requests.get(f"{url}/readyz", timeout=10).json() == {VECTORS: True, LANGUAGE_MODEL: True}
+
+
+# the documentation
+
+
+def test_the_examples_of_the_documentation_run(url: str) -> None:
+    answers = client.ask(url)
+    assert {answer.path for answer in answers} == {
+        "/v1/words/{word}/neighbours",
+        "/v1/words/{word}/vector",
+        "/v1/words/similarity",
+        "/v1/words/analogy",
+        "/v1/text/generate",
+        "/v1/text/score",
+        "/v1/models",
+    }
+    assert all(answer.status == 200 for answer in answers)
+    assert all(0 < len(answer.line) <= client.WIDTH for answer in answers)
+
+
+def test_the_page_names_no_other_address_and_runs_nothing_but_its_own(url: str) -> None:
+    answer = requests.get(f"{url}/", timeout=10)
+    assert answer.url == f"{url}/docs"
+    assert not re.findall(r"(?:https?:)?//[a-z]", answer.text)
+    assert answer.headers["Content-Security-Policy"] == reference.POLICY
+    for path in requests.get(f"{url}/openapi.json", timeout=10).json()["paths"]:
+        assert f'data-path="{path}"' in answer.text
+
+
+def test_the_page_is_safe_against_what_a_document_says() -> None:
+    document = {
+        "info": {"title": "<script>", "version": '"', "description": "<b>"},
+        "paths": {"/<i>": {"get": {"summary": "<img>", "parameters": []}}},
+    }
+    page = reference.page(document)
+    assert not re.findall(r"<(?:b|i|img)>", page)
+    assert page.count("<script>") == 1
+
+
+def test_it_works_where_a_user_mounts_it() -> None:
+    outer = FastAPI()
+    outer.mount("/models", application.build({VECTORS: Words(tiny_vectors())}, MODELS))
+    with served(outer) as address:
+        answer = requests.get(f"{address}/models/v1/words/river/vector", timeout=10)
+        assert answer.status_code == 200
+        assert answer.headers["X-Wordloom-Model"] == VECTORS
+        assert requests.get(f"{address}/models/", timeout=10).url == f"{address}/models/docs"
+
+
+# the metrics
+
+
+def test_requests_are_counted_by_route_and_never_by_what_was_asked(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, float, dict[str, str]]] = []
+
+    def record(name: str, value: float = 1, labels: dict[str, str] | None = None) -> None:
+        assert set(labels or {}) == set(metrics.METRICS[name].labels)
+        seen.append((name, value, labels or {}))
+
+    for kind in ("increment", "observe"):
+        monkeypatch.setattr(metrics, kind, record)
+    for path in ("words/river/vector", "words/rivr/vector", "words/river/neighbours?n=0", "nothing/secret"):
+        requests.get(f"{url}/v1/{path}", timeout=10)
+    requests.post(f"{url}/v1/text/generate", json={"length": 30}, timeout=10)
+
+    def count(name: str, **labels: str) -> float:
+        return sum(value for found, value, given in seen if found == name and given == labels)
+
+    assert count("serve_requests", route="/v1/words/{word}/vector", status="200") == 1
+    assert count("serve_requests", route="/v1/words/{word}/vector", status="404") == 1
+    assert count("serve_errors", route="/v1/words/{word}/vector", kind="unknown_word") == 1
+    assert count("serve_errors", route="/v1/words/{word}/neighbours", kind="invalid") == 1
+    assert count("serve_errors", route="unmatched", kind="no_such_route") == 1
+    assert count("serve_characters") == 30
+    assert len([name for name, _, _ in seen if name == "serve_latency_milliseconds"]) == 5
+    assert "secret" not in repr(seen)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainers.stream import Block
+from trainers.windows import cut_streams, cut_windows
+
+START = 99
+
+
+def block_of(pages: list[int], start: int = 0, stop: int | None = None, index: int = 0) -> Block:
+    """Pages of these lengths; values count up, so that each says where it comes from."""
+    total = sum(pages)
+    page = np.repeat(np.arange(len(pages), dtype=np.int32), pages)
+    return Block(index, 0, np.arange(total, dtype=np.int32), page, start, total if stop is None else stop)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(1, 4), st.integers(1, 9))
+def test_streams_predict_every_character_once_from_the_one_before(
+    pages: list[int], batch: int, steps: int
+) -> None:
+    windows = cut_streams(block_of(pages), batch, steps, START)
+    assert windows.inputs.shape == windows.weights.shape == (len(windows), steps, batch)
+    real = windows.weights > 0
+    assert sorted(windows.targets[real]) == list(range(sum(pages)))
+    begins = set(np.cumsum([0, *pages[:-1]]))
+    for read, target, starts in zip(
+        windows.inputs[real], windows.targets[real], windows.starts[real], strict=True
+    ):
+        assert read == (START if target in begins else target - 1)
+        assert starts == (target in begins)
+
+
+def test_rows_of_a_stream_go_on_from_window_to_window() -> None:
+    windows = cut_streams(block_of([60]), batch=3, steps=5, start=START)
+    rows = windows.targets.reshape(-1, 3).T
+    np.testing.assert_array_equal(rows, np.arange(60).reshape(3, 20))
+
+
+def test_a_stream_reads_the_character_before_its_block() -> None:
+    windows = cut_streams(block_of([10, 30], start=1), batch=1, steps=40, start=START)
+    assert windows.inputs[0, 0, 0] == 0 and not windows.starts[0, 0, 0]
+    windows = cut_streams(block_of([10, 30], start=10), batch=1, steps=40, start=START)
+    assert windows.inputs[0, 0, 0] == START and windows.starts[0, 0, 0]
+
+
+def test_windows_start_every_stride_within_their_page() -> None:
+    windows = cut_windows(block_of([100, 60]), batch=2, steps=50, stride=25, seed=0)
+    assert windows.inputs.shape[1] == 49
+    assert np.all(windows.weights == 1)
+    np.testing.assert_array_equal(windows.targets, windows.inputs + 1)
+    assert sorted(windows.inputs[:, 0].ravel()) == [0, 25, 50, 100]
+
+
+def test_neighbouring_blocks_share_the_windows_of_a_page() -> None:
+    whole = [cut_windows(block_of([1000]), 1, 50, 25, 0)]
+    first = Block(0, 0, np.arange(549, dtype=np.int32), np.zeros(549, np.int32), 0, 500)
+    second = Block(1, 0, np.arange(451, 1000, dtype=np.int32), np.zeros(549, np.int32), 49, 549)
+    parts = [cut_windows(first, 1, 50, 25, 0), cut_windows(second, 1, 50, 25, 0)]
+    starts = [sorted(np.concatenate([w.inputs[:, 0, 0] for w in each])) for each in (whole, parts)]
+    assert starts[0] == starts[1]
+
+
+def test_a_page_shorter_than_a_window_gives_one_that_ends_with_it() -> None:
+    windows = cut_windows(block_of([8, 1]), batch=1, steps=50, stride=25, seed=0)
+    assert len(windows) == 1
+    assert windows.weights.sum() == 7
+    np.testing.assert_array_equal(windows.targets[windows.weights > 0], np.arange(1, 8))
+
+
+def test_the_last_batch_is_filled_with_windows_drawn_again() -> None:
+    windows = cut_windows(block_of([250]), batch=4, steps=50, stride=25, seed=0)
+    starts, counts = np.unique(windows.inputs[:, 0], return_counts=True)
+    assert starts.tolist() == list(range(0, 201, 25)) and counts.sum() == 12 and counts.max() == 2
+
+
+def test_a_block_without_a_window_gives_none() -> None:
+    assert len(cut_windows(block_of([1, 1]), batch=4, steps=50, stride=25, seed=0)) == 0
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_order_of_windows_depends_on_seed_and_block_alone(seed: int) -> None:
+    one, other = (cut_windows(block_of([2000], index=3), 4, 50, 25, seed) for _ in range(2))
+    np.testing.assert_array_equal(one.inputs, other.inputs)
+    assert not np.array_equal(one.inputs, cut_windows(block_of([2000], index=4), 4, 50, 25, seed).inputs)

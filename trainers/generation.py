@@ -1,0 +1,439 @@
+"""Generated text: a published character model, its sampling loop and its scores.
+
+A model is ``model.json`` (alphabet, network) and ``parameters.npz`` (float32 arrays): no pickle, no training
+code, readable by anything that reads numpy. The loops over characters run inside graphs that XLA compiles
+once for each number of sequences (rounded up to a power of two), so the cost of a character is constant.
+
+Each sequence has its own stream of random numbers, a pure function of (seed, sequence, position): neither
+the sequences beside it nor the chunks it is made in change it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from cluster.artefact import Artefact
+from cluster.errors import UsageError, WordloomError
+from cluster.folder import FileRecord, Folder
+from trainers.characters import Alphabet
+from trainers.recurrent import Recurrent
+
+KIND = "language-model"
+FORMAT = 1
+CHUNK = 256  # characters a call of the compiled loops; 64 gives a tenth less speed, 1,024 nothing more
+LANES = 64  # sequences in one call; more are made in parts
+HOTTEST = 1e4  # temperatures above differ from it by less than a float holds
+
+
+@dataclass(frozen=True)
+class Carry:
+    """Where sequences stand: everything that the next character depends on besides the model.
+
+    state: float32 [carry_slots, count, units], before `last` was read; last: int32 [count]; position:
+    characters generated so far; seed: that of the random streams, of which row i has number `first` + i.
+    Plain arrays, so that it can be stored.
+    """
+
+    state: npt.NDArray[np.float32]
+    last: npt.NDArray[np.int32]
+    position: int
+    seed: int
+    first: int = 0
+
+    @property
+    def count(self) -> int:
+        return len(self.last)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a model thinks of a text: the natural logarithm of each character's probability (float32 [n])."""
+
+    log_probabilities: npt.NDArray[np.float32]
+
+    @property
+    def log_probability(self) -> float:
+        """Of the whole text; 0 for an empty one."""
+        return float(self.log_probabilities.sum(dtype=np.float64))
+
+    @property
+    def bits_per_character(self) -> float | None:
+        """The mean over characters; None for an empty text."""
+        count = len(self.log_probabilities)
+        return -self.log_probability / count / math.log(2) if count else None
+
+    @property
+    def perplexity(self) -> float | None:
+        """Two to the power of the bits a character; None for an empty text."""
+        bits = self.bits_per_character
+        return None if bits is None else 2.0**bits
+
+
+class CharacterModel:
+    """A character language model, ready to generate and to score.
+
+    `parameters` are those of the network and ``output/kernel`` [units, alphabet.size], ``output/bias``.
+    """
+
+    def __init__(self, alphabet: Alphabet, network: Recurrent, parameters: Mapping[str, np.ndarray]) -> None:
+        self.alphabet = alphabet
+        self.network = network
+        self._parameters = {name: tf.constant(parameters[name]) for name in self.shapes(alphabet, network)}
+        self._read = tf.function(self._read_chunk, jit_compile=True, autograph=False)
+        self._sample = tf.function(self._sample_chunk, jit_compile=True, autograph=False)
+
+    @staticmethod
+    def shapes(alphabet: Alphabet, network: Recurrent) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of all parameters, in a fixed order."""
+        output = {"output/kernel": (network.outputs, alphabet.size), "output/bias": (alphabet.size,)}
+        return network.shapes() | output
+
+    # files
+
+    @classmethod
+    def open(cls, location: str | Folder | Artefact) -> CharacterModel:
+        """The model of a published artefact. Raises WordloomError where there is none or it is damaged."""
+        artefact = location if isinstance(location, Artefact) else Artefact.open(location, KIND)
+        return cls.read(artefact.folder)
+
+    @classmethod
+    def read(cls, folder: Folder) -> CharacterModel:
+        """The model whose files lie in `folder`, published or not."""
+        try:
+            described = folder.read_json("model.json")
+            if described["format"] != FORMAT:
+                raise WordloomError(
+                    f"The model in {folder.location!r} has format {described['format']}, this version reads "
+                    f"{FORMAT}; use the wordloom that made it, or train it again."
+                )
+            alphabet, network = Alphabet(described["alphabet"]), Recurrent(**described["network"])
+            with np.load(io.BytesIO(folder.read("parameters.npz")), allow_pickle=False) as arrays:
+                parameters = {name: arrays[name] for name in cls.shapes(alphabet, network)}
+            for name, shape in cls.shapes(alphabet, network).items():
+                if parameters[name].shape != shape or parameters[name].dtype != np.float32:
+                    raise ValueError(f"{name} is {parameters[name].dtype} {parameters[name].shape}")
+        except WordloomError:
+            raise
+        except Exception as error:  # zip, JSON, array and type errors: all mean that the files are not ours
+            raise WordloomError(
+                f"The model in {folder.location!r} cannot be read ({error!r}); train it again."
+            ) from error
+        return cls(alphabet, network, parameters)
+
+    def write(self, folder: Folder) -> dict[str, FileRecord]:
+        """Writes ``model.json`` and ``parameters.npz``; the same model gives the same bytes."""
+        data = io.BytesIO()
+        np.savez(data, **{name: value.numpy() for name, value in self._parameters.items()})
+        described = {
+            "format": FORMAT,
+            "alphabet": self.alphabet.characters,
+            "network": dataclasses.asdict(self.network),
+        }
+        return {
+            "model.json": folder.write("model.json", json.dumps(described, indent=1).encode() + b"\n"),
+            "parameters.npz": folder.write("parameters.npz", data.getvalue()),
+        }
+
+    # generating
+
+    def generate(
+        self,
+        seed_text: str = "",
+        length: int = 500,
+        *,
+        temperature: float = 0.7,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        count: int = 1,
+    ) -> list[str]:
+        """`count` continuations of `seed_text` (which is not repeated), each of `length` characters.
+
+        See `step` for the sampling. Without a `seed` each call differs.
+        """
+        chunks = list(
+            self.stream(
+                seed_text, length, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, count=count
+            )
+        )
+        return ["".join(chunk[row] for chunk in chunks) for row in range(count)]
+
+    def stream(
+        self,
+        seed_text: str = "",
+        length: int = 500,
+        *,
+        temperature: float = 0.7,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        count: int = 1,
+        chunk: int = CHUNK,
+    ) -> Iterator[list[str]]:
+        """The text of `generate` as it is made: after every `chunk` characters a list of `count` pieces."""
+        if length < 0:
+            raise UsageError(f"A length of {length} characters cannot be generated; give 0 or more.")
+        if chunk < 1:
+            raise UsageError(f"Chunks of {chunk} characters cannot be made; give at least 1.")
+        _check_sampling(temperature, top_k, top_p)
+        carry = self.start(seed_text, seed=seed, count=count)
+        return self._chunks(carry, length, chunk, temperature, top_k, top_p)
+
+    def _chunks(
+        self, carry: Carry, length: int, chunk: int, temperature: float, top_k: int, top_p: float
+    ) -> Iterator[list[str]]:
+        while length > 0:
+            pieces, carry = self.step(
+                carry, min(chunk, length), temperature=temperature, top_k=top_k, top_p=top_p
+            )
+            length -= min(chunk, length)
+            yield pieces
+
+    def start(self, seed_text: str = "", *, seed: int | None = None, count: int = 1) -> Carry:
+        """The carry of `count` sequences that all begin with `seed_text`.
+
+        An empty seed text is the beginning of a document. Characters that the alphabet lacks are read as the
+        unknown one (`alphabet.unknown(seed_text)` counts them). Without a `seed` a random one is taken.
+        """
+        if count < 1:
+            raise UsageError(f"{count} texts cannot be generated; give a count of at least 1.")
+        if seed is not None and seed < 0:
+            raise UsageError(f"The random seed is {seed}; give 0 or more.")
+        ids = self._with_start(seed_text)
+        state = np.zeros((self.network.carry_slots, 1, self.network.units), np.float32)
+        for first in range(0, len(ids) - 1, CHUNK):
+            part = ids[first : first + CHUNK + 1]
+            _, state = self._read_ids(part[:, None], state)
+        return Carry(
+            state=np.repeat(state, count, axis=1),
+            last=np.full(count, ids[-1], np.int32),
+            position=0,
+            seed=secrets.randbits(63) if seed is None else seed,
+        )
+
+    def step(
+        self, carry: Carry, n: int, *, temperature: float = 0.7, top_k: int = 0, top_p: float = 1.0
+    ) -> tuple[list[str], Carry]:
+        """The next `n` characters of every sequence, and the carry after them.
+
+        Scores are divided by `temperature` (0: always the most likely character; the first one of equals),
+        then only the `top_k` most likely characters are kept (0: all), then of these the fewest whose
+        probabilities reach `top_p` (1: all), and one is drawn. The unknown character is never drawn.
+        """
+        if n < 0:
+            raise UsageError(f"{n} characters cannot be generated; give 0 or more.")
+        _check_sampling(temperature, top_k, top_p)
+        if carry.count > LANES:
+            return self._step_in_parts(carry, n, temperature=temperature, top_k=top_k, top_p=top_p)
+        lanes = _lanes(carry.count)
+        state, last = _padded(carry.state, lanes), _padded(carry.last, lanes)
+        filtered = 0 < top_k < self.alphabet.size - 1 or top_p < 1
+        pieces = []
+        for first in range(0, n, CHUNK):
+            steps = min(CHUNK, n - first)
+            random = _uniform(carry.seed, carry.first + np.arange(lanes), carry.position + first)
+            ids, last, state = self._sample(
+                self._parameters,
+                tf.constant(last),
+                tf.constant(state),
+                tf.constant(random),
+                tf.constant(steps, tf.int32),
+                tf.constant(min(temperature, HOTTEST), tf.float32),
+                tf.constant(top_k if top_k else self.alphabet.size, tf.int32),
+                tf.constant(top_p, tf.float32),
+                filtered=filtered,
+            )
+            pieces.append(ids.numpy()[:steps, : carry.count])
+        made = np.concatenate(pieces) if pieces else np.zeros((0, carry.count), np.int32)
+        after = dataclasses.replace(
+            carry,
+            state=np.asarray(state)[:, : carry.count],
+            last=np.asarray(last)[: carry.count],
+            position=carry.position + n,
+        )
+        return [self.alphabet.decode(made[:, row]) for row in range(carry.count)], after
+
+    def _step_in_parts(self, carry: Carry, n: int, **sampling: Any) -> tuple[list[str], Carry]:
+        texts: list[str] = []
+        parts: list[Carry] = []
+        for low in range(0, carry.count, LANES):
+            rows = slice(low, low + LANES)
+            part = dataclasses.replace(
+                carry, state=carry.state[:, rows], last=carry.last[rows], first=carry.first + low
+            )
+            made, after = self.step(part, n, **sampling)
+            texts.extend(made)
+            parts.append(after)
+        state = np.concatenate([part.state for part in parts], axis=1)
+        last = np.concatenate([part.last for part in parts])
+        return texts, dataclasses.replace(carry, state=state, last=last, position=carry.position + n)
+
+    # scoring
+
+    def score(self, text: str) -> Score:
+        """The log-probability of every character of `text`, read from a document's beginning.
+
+        Unknown characters are scored as the unknown one.
+        """
+        return self.scores([text])[0]
+
+    def scores(self, texts: Sequence[str]) -> list[Score]:
+        """The same for several texts, read side by side; log-probabilities agree with `score` to 1e-4."""
+        encoded = [self._with_start(text) for text in texts]
+        order = sorted(range(len(texts)), key=lambda each: -len(encoded[each]))
+        results: dict[int, Score] = {}
+        for first in range(0, len(order), LANES):
+            group = order[first : first + LANES]
+            longest = len(encoded[group[0]])
+            ids = np.zeros((longest, _lanes(len(group))), np.int32)
+            for lane, each in enumerate(group):
+                ids[: len(encoded[each]), lane] = encoded[each]
+            state = np.zeros((self.network.carry_slots, ids.shape[1], self.network.units), np.float32)
+            logs = np.zeros((longest - 1, ids.shape[1]), np.float32)
+            for begin in range(0, longest - 1, CHUNK):
+                part, state = self._read_ids(ids[begin : begin + CHUNK + 1], state)
+                logs[begin : begin + len(part)] = part
+            for lane, each in enumerate(group):
+                results[each] = Score(logs[: len(encoded[each]) - 1, lane].copy())
+        return [results[each] for each in range(len(texts))]
+
+    def _with_start(self, text: str) -> npt.NDArray[np.int32]:
+        return np.concatenate([np.array([self.alphabet.start], np.int32), self.alphabet.encode(text)])
+
+    def _read_ids(
+        self, ids: npt.NDArray[np.int32], state: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Reads ids[:-1] (at most CHUNK): the log-probabilities of ids[1:], and the state before the last."""
+        steps = len(ids) - 1
+        padded = np.zeros((CHUNK + 1, ids.shape[1]), np.int32)
+        padded[: len(ids)] = ids
+        logs, after = self._read(
+            self._parameters, tf.constant(padded), tf.constant(state), tf.constant(steps, tf.int32)
+        )
+        return logs.numpy()[:steps], after.numpy()
+
+    # the compiled loops
+
+    def _logits(
+        self, parameters: Mapping[str, tf.Tensor], ids: tf.Tensor, state: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        outputs, state = self.network.step(parameters, ids, state)
+        return outputs @ parameters["output/kernel"] + parameters["output/bias"], state
+
+    def _read_chunk(
+        self, parameters: Mapping[str, tf.Tensor], ids: tf.Tensor, state: tf.Tensor, steps: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        logs = tf.TensorArray(tf.float32, size=CHUNK, element_shape=[ids.shape[1]])
+
+        def body(t: tf.Tensor, state: tf.Tensor, logs: tf.TensorArray) -> tuple:
+            logits, state = self._logits(parameters, ids[t], state)
+            found = tf.gather(tf.nn.log_softmax(logits), ids[t + 1], batch_dims=1)
+            return t + 1, state, logs.write(t, found)
+
+        _, state, logs = tf.while_loop(
+            lambda t, *_: t < steps, body, (tf.constant(0), state, logs), maximum_iterations=CHUNK
+        )
+        return logs.stack(), state
+
+    def _sample_chunk(
+        self,
+        parameters: Mapping[str, tf.Tensor],
+        last: tf.Tensor,
+        state: tf.Tensor,
+        random: tf.Tensor,
+        steps: tf.Tensor,
+        temperature: tf.Tensor,
+        top_k: tf.Tensor,
+        top_p: tf.Tensor,
+        *,
+        filtered: bool,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        made = tf.TensorArray(tf.int32, size=CHUNK, element_shape=last.shape)
+
+        def body(t: tf.Tensor, last: tf.Tensor, state: tf.Tensor, made: tf.TensorArray) -> tuple:
+            logits, state = self._logits(parameters, last, state)
+            known = logits[:, 1:]  # without the unknown character
+            cold = tf.argmax(known, axis=-1, output_type=tf.int32)
+            warm = _drawn(known, random[t], temperature, (top_k, top_p) if filtered else None)
+            last = tf.where(temperature > 0, warm, cold) + 1
+            return t + 1, last, state, made.write(t, last)
+
+        _, last, state, made = tf.while_loop(
+            lambda t, *_: t < steps, body, (tf.constant(0), last, state, made), maximum_iterations=CHUNK
+        )
+        return made.stack(), last, state
+
+
+def _drawn(
+    logits: tf.Tensor, uniform: tf.Tensor, temperature: tf.Tensor, kept: tuple[tf.Tensor, tf.Tensor] | None
+) -> tf.Tensor:
+    """An index for each row of logits [rows, n]: where the cumulated probabilities pass `uniform`."""
+    indices = None
+    n = logits.shape[-1]
+    if kept is not None:
+        logits, indices = tf.math.top_k(logits, n)  # sorted, the first of equals first
+    # The floor keeps 0 / temperature a number where denormals are flushed; at it, all but the best are 0.
+    scaled = (logits - tf.reduce_max(logits, axis=-1, keepdims=True)) / tf.maximum(temperature, 1e-20)
+    weights = tf.exp(scaled)
+    # One product with a triangle is the running sum, without a loop inside the loop.
+    triangle = tf.linalg.band_part(tf.ones([n, n]), 0, -1)
+    if kept is not None:
+        top_k, top_p = kept
+        weights = tf.where(tf.range(n) < top_k, weights, 0.0)
+        sums = weights @ triangle
+        weights = tf.where(sums - weights < top_p * sums[:, -1:], weights, 0.0)
+    sums = weights @ triangle
+    hit = tf.logical_and(sums >= uniform[:, None] * sums[:, -1:], weights > 0)
+    first = tf.argmax(tf.cast(hit, tf.int32), axis=-1, output_type=tf.int32)
+    # Rounding could leave no hit; the likeliest is then as good as any.
+    best = tf.argmax(weights, axis=-1, output_type=tf.int32)
+    chosen = tf.where(tf.reduce_any(hit, axis=-1), first, best)
+    return chosen if indices is None else tf.gather(indices, chosen, batch_dims=1)
+
+
+def _check_sampling(temperature: float, top_k: int, top_p: float) -> None:
+    if not 0 <= temperature < math.inf:
+        raise UsageError(f"The temperature is {temperature}; give 0 (the most likely character) or more.")
+    if top_k < 0:
+        raise UsageError(f"top_k is {top_k}; give 0 (all characters) or more.")
+    if not 0 < top_p <= 1:
+        raise UsageError(f"top_p is {top_p}; give a share above 0 and up to 1 (all characters).")
+
+
+def _lanes(count: int) -> int:
+    """The number of sequences that a graph is compiled for: a power of two."""
+    return 1 << (count - 1).bit_length()
+
+
+def _padded(values: np.ndarray, lanes: int) -> np.ndarray:
+    """More sequences beside those given (the last axis but the units'), which nobody reads."""
+    axis = 0 if values.ndim == 1 else 1
+    widths = [(0, lanes - values.shape[axis] if each == axis else 0) for each in range(values.ndim)]
+    return np.pad(values, widths)
+
+
+def _uniform(seed: int, rows: np.ndarray, position: int) -> npt.NDArray[np.float32]:
+    """Random numbers in (0, 1), [CHUNK, rows], a pure function of seed, row and position (SplitMix64)."""
+    with np.errstate(over="ignore"):
+        keys = _mixed(np.uint64(seed % 2**64) + _mixed(rows.astype(np.uint64) + np.uint64(1)))
+        steps = np.arange(position, position + CHUNK, dtype=np.uint64)
+        mixed = _mixed(keys[None, :] + (steps[:, None] + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
+    # 23 bits and a half: never 0, never 1, exact in float32.
+    return ((mixed >> np.uint64(41)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-23)
+
+
+def _mixed(value: Any) -> Any:
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))

@@ -1,0 +1,326 @@
+"""The character language model: a recurrent network that predicts each character from those before it.
+
+Training is truncated back-propagation: a block of text becomes a few windows [steps, batch], all of them one
+call of a compiled graph. Workers train on different blocks and average their parameters and Adam's slots
+now and then (local steps with periodic averaging).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from cluster.folder import FileRecord, Folder
+from ingest.corpus import Corpus
+from trainers.characters import UNKNOWN, Alphabet, derived_alphabet, reference_alphabet
+from trainers.generation import KIND, CharacterModel
+from trainers.group import Group
+from trainers.language_settings import LanguageModelSettings
+from trainers.optimiser import Adam, clipped, global_norm
+from trainers.recurrent import Recurrent
+from trainers.stream import Block, CharacterStream, Stream
+from trainers.windows import Windows, cut_streams, cut_windows
+
+OUTPUT_VERSION = 1
+ALPHABET_CHARACTERS = 20_000_000  # an alphabet is derived from so many characters at most
+EVALUATION_LANES = 64
+EVALUATION_STEPS = 128
+LOWEST_RATE = 0.05  # where a linear schedule ends, as a share of the rate
+PARAMETERS, SLOTS = "parameters/", "adam/"
+
+State = dict[str, tf.Tensor]
+Ids = npt.NDArray[np.int32]
+
+__all__ = ["KIND", "OUTPUT_VERSION", "CharacterLanguageModel", "language_model"]
+
+
+def language_model(corpus: Corpus, settings: LanguageModelSettings) -> CharacterLanguageModel:
+    """The learner for a corpus that was ingested with its text."""
+    alphabet = reference_alphabet()
+    if settings.alphabet == "derived":
+        alphabet = derived_alphabet(_training_texts(corpus, ALPHABET_CHARACTERS), settings.alphabet_size)
+    stream = CharacterStream(
+        corpus,
+        alphabet,
+        settings.block_size,
+        settings.seed,
+        halo=settings.halo,
+        epoch_blocks=-(-settings.epoch_batches // settings.windows),
+        separator="",  # a page begins with the alphabet's start symbol instead
+    )
+    return CharacterLanguageModel(stream, alphabet, settings)
+
+
+class CharacterLanguageModel:
+    """The learner (see `trainers.loop.Learner`). The loss is the mean over characters, in nats."""
+
+    def __init__(self, stream: Stream, alphabet: Alphabet, settings: LanguageModelSettings) -> None:
+        self.stream = stream
+        self.alphabet = alphabet
+        self.settings = settings
+        self.blocks_per_exchange = settings.exchange_blocks
+        self.network = Recurrent(
+            cell=settings.cell,
+            inputs=alphabet.size + 1,  # all characters and the start symbol
+            units=settings.units,
+            layers=settings.layers,
+            reset=settings.reset,
+            peepholes=settings.peepholes,
+        )
+        self.shapes = CharacterModel.shapes(alphabet, self.network)
+        self.adam = Adam()
+        self._held_out: list[Ids] | None = None
+        # On the CPU, XLA makes a training step 8 % slower here and takes seconds to compile; on a GPU it
+        # saves the launches of the loop's small kernels.
+        compiled = bool(tf.config.list_physical_devices("GPU"))
+        options = {"jit_compile": compiled, "reduce_retracing": not compiled, "autograph": False}
+        self._train = tf.function(self._train_block, **options)
+        self._losses = tf.function(self._window_losses, **options)
+
+    # the contract of the loop
+
+    def initial(self) -> State:
+        arrays = self.network.initial(self.settings.seed)
+        random = np.random.default_rng([self.settings.seed, 1])
+        for name, shape in self.shapes.items():
+            if name == "output/kernel":
+                limit = math.sqrt(6.0 / sum(shape))
+                arrays[name] = random.uniform(-limit, limit, shape).astype(np.float32)
+            elif name == "output/bias":
+                arrays[name] = np.zeros(shape, np.float32)
+        parameters = {name: tf.constant(arrays[name]) for name in self.shapes}
+        return _joined(parameters, self.adam.initial(parameters))
+
+    def run(
+        self, state: State, blocks: Iterable[Block], total_blocks: int
+    ) -> tuple[State, Mapping[str, float]]:
+        parameters, slots = _parts(state)
+        sums = dict.fromkeys(
+            ("loss_sum", "loss_weight", "gradient_norm_sum", "gradient_norm_weight"), 0.0
+        ) | {"characters": 0, "unknown_characters": 0}
+        for block in blocks:
+            windows = self.windows(block)
+            sums["characters"] += len(block)
+            sums["unknown_characters"] += int((block.values[block.start : block.stop] == UNKNOWN).sum())
+            if not len(windows):
+                continue
+            parameters, slots, loss, weight, norm = self._train(
+                parameters,
+                slots,
+                tf.constant(windows.inputs),
+                tf.constant(windows.targets),
+                tf.constant(windows.weights),
+                tf.constant(windows.starts),
+                tf.constant(self.rate(block.index, total_blocks), tf.float32),
+            )
+            sums["loss_sum"] += float(loss)
+            sums["loss_weight"] += float(weight)
+            sums["gradient_norm_sum"] += float(norm)
+            sums["gradient_norm_weight"] += len(windows)
+        return _joined(parameters, slots), sums
+
+    def exchange(self, state: State, group: Group, weight: float) -> State:
+        if group.size == 1:
+            return state
+        # One vector: a collective costs some milliseconds however small it is.
+        flat = tf.concat([tf.reshape(value, [-1]) for value in state.values()], axis=0) * weight
+        (total,) = group.sum([flat])
+        parts = tf.split(total, [value.shape.num_elements() for value in state.values()])
+        return {
+            name: tf.reshape(part, value.shape)
+            for (name, value), part in zip(state.items(), parts, strict=True)
+        }
+
+    def evaluate(self, state: State) -> Mapping[str, float]:
+        """Every character of the held-out pages (or of as many as the settings allow), each page read from
+        its beginning with the carry kept. NaN where the corpus has no held-out page."""
+        parameters, _ = _parts(state)
+        loss, characters, unknown, pages = 0.0, 0, 0, 0
+        for group in _groups(self._pages()):
+            loss += self._group_loss(parameters, group)
+            characters += sum(map(len, group))
+            unknown += sum(int((ids == UNKNOWN).sum()) for ids in group)
+            pages += len(group)
+        mean = loss / characters if characters else math.nan
+        return {
+            "held_out_loss": mean,
+            "held_out_bits_per_character": mean / math.log(2),
+            "held_out_perplexity": math.exp(mean) if mean < 700 else math.inf,
+            "held_out_characters": characters,
+            "held_out_unknown_characters": unknown,
+            "held_out_pages": pages,
+        }
+
+    def save(self, state: State) -> dict[str, np.ndarray]:
+        return {name: value.numpy() for name, value in state.items()}
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> State:
+        return {name: tf.constant(arrays[name]) for name in self.initial()}
+
+    def publish(
+        self, state: State, folder: Folder, history: list[dict[str, Any]]
+    ) -> tuple[dict[str, Any], dict[str, FileRecord]]:
+        parameters, _ = _parts(state)
+        model = CharacterModel(
+            self.alphabet, self.network, {name: each.numpy() for name, each in parameters.items()}
+        )
+        counts: dict[str, Any] = {
+            "alphabet": len(self.alphabet.characters),
+            "parameters": sum(math.prod(shape) for shape in self.shapes.values()),
+        }
+        figures = self.evaluate(state)
+        counts |= {name: value for name, value in figures.items() if math.isfinite(value)}
+        return counts, model.write(folder)
+
+    # what a block becomes
+
+    def windows(self, block: Block) -> Windows:
+        """The windows of a block, as the settings cut it."""
+        settings, start = self.settings, self.alphabet.start
+        if settings.carry == "streams":
+            return cut_streams(block, settings.batch, settings.steps, start)
+        return cut_windows(block, settings.batch, settings.steps, settings.stride, settings.seed)
+
+    def rate(self, index: int, total_blocks: int) -> float:
+        """The learning rate of a block, a function of its place in the whole training."""
+        if self.settings.schedule == "constant":
+            return self.settings.learning_rate
+        left = 1 - index / max(total_blocks, 1)
+        return self.settings.learning_rate * max(left, LOWEST_RATE)
+
+    # the compiled parts
+
+    def _train_block(
+        self,
+        parameters: State,
+        slots: State,
+        inputs: tf.Tensor,
+        targets: tf.Tensor,
+        weights: tf.Tensor,
+        starts: tf.Tensor,
+        rate: tf.Tensor,
+    ) -> tuple[State, State, tf.Tensor, tf.Tensor, tf.Tensor]:
+        count = tf.shape(inputs)[0]
+        empty = self.network.zero_carry(self.settings.batch)
+        carried = self.settings.carry == "streams"
+
+        def body(
+            k: tf.Tensor, parameters: State, slots: State, carry: tf.Tensor, sums: tuple[tf.Tensor, ...]
+        ) -> tuple:
+            with tf.GradientTape() as tape:
+                tape.watch(parameters)
+                losses, last = self._window_losses(
+                    parameters, inputs[k], targets[k], carry, starts[k] if carried else None
+                )
+                loss, weight = tf.reduce_sum(losses * weights[k]), tf.reduce_sum(weights[k])
+                mean = loss / tf.maximum(weight, 1.0)
+            gradients = tape.gradient(mean, parameters)
+            norm = global_norm(gradients)
+            gradients = clipped(gradients, self.settings.clip, self.settings.clip_by)
+            parameters, slots = self.adam.update(parameters, gradients, slots, rate)
+            sums = (sums[0] + loss, sums[1] + weight, sums[2] + norm)
+            return k + 1, parameters, slots, last if carried else carry, sums
+
+        zero = tf.zeros([])
+        _, parameters, slots, _, sums = tf.while_loop(
+            lambda k, *_: k < count,
+            body,
+            (tf.constant(0), parameters, slots, empty, (zero, zero, zero)),
+            maximum_iterations=count,
+        )
+        return parameters, slots, *sums
+
+    def _window_losses(
+        self,
+        parameters: State,
+        inputs: tf.Tensor,
+        targets: tf.Tensor,
+        carry: tf.Tensor,
+        starts: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The loss of every character, nats [steps, batch], and the carry."""
+        outputs, carry = self.network.read(parameters, inputs, carry, starts=starts)
+        flat = tf.reshape(outputs, [-1, self.network.outputs])
+        logits = flat @ parameters["output/kernel"] + parameters["output/bias"]
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+            labels=tf.reshape(targets, [-1]), logits=logits
+        )
+        return tf.reshape(losses, tf.shape(targets)), carry
+
+    # held-out pages
+
+    def _pages(self) -> Iterable[Ids]:
+        limit = self.settings.held_out_characters
+        if not limit:
+            return self.stream.held_out()
+        if self._held_out is None:
+            self._held_out = list(_bounded(self.stream.held_out(), limit))
+        return self._held_out
+
+    def _group_loss(self, parameters: State, pages: list[Ids]) -> float:
+        longest = -(-max(map(len, pages)) // EVALUATION_STEPS) * EVALUATION_STEPS
+        inputs = np.zeros((longest, EVALUATION_LANES), np.int32)
+        targets, weights = np.zeros_like(inputs), np.zeros(inputs.shape, np.float32)
+        for lane, ids in enumerate(pages):
+            inputs[0, lane] = self.alphabet.start
+            inputs[1 : len(ids), lane] = ids[:-1]
+            targets[: len(ids), lane] = ids
+            weights[: len(ids), lane] = 1
+        carry = self.network.zero_carry(EVALUATION_LANES)
+        total = 0.0
+        for begin in range(0, longest, EVALUATION_STEPS):
+            part = slice(begin, begin + EVALUATION_STEPS)
+            losses, carry = self._losses(
+                parameters, tf.constant(inputs[part]), tf.constant(targets[part]), carry
+            )
+            total += float((losses.numpy() * weights[part]).sum(dtype=np.float64))
+        return total
+
+
+def _bounded(pages: Iterable[Ids], limit: int) -> Iterator[Ids]:
+    """The beginnings of the first pages, `limit` characters in all; no page gives more than a 32nd of them,
+    so that no few long pages decide the figure."""
+    most = max(limit // 32, 1)
+    for ids in pages:
+        if not limit:
+            return
+        piece = ids[: min(most, limit)]
+        limit -= len(piece)
+        yield piece
+
+
+def _groups(pages: Iterable[Ids]) -> Iterator[list[Ids]]:
+    """The pages in groups of similar length, so that little of a batch is padding; memory stays flat."""
+    pages = iter(pages)
+    while many := list(itertools.islice(pages, 32 * EVALUATION_LANES)):
+        many.sort(key=len)
+        for first in range(0, len(many), EVALUATION_LANES):
+            yield many[first : first + EVALUATION_LANES]
+
+
+def _training_texts(corpus: Corpus, limit: int) -> Iterator[str]:
+    for shard in range(len(corpus.shards)):
+        for text in corpus.shard_texts(shard, "training").texts:
+            yield text[:limit]
+            limit -= len(text)
+            if limit <= 0:
+                return
+
+
+def _joined(parameters: State, slots: State) -> State:
+    return {PARAMETERS + name: value for name, value in parameters.items()} | {
+        SLOTS + name: value for name, value in slots.items()
+    }
+
+
+def _parts(state: State) -> tuple[State, State]:
+    return (
+        {name.removeprefix(PARAMETERS): v for name, v in state.items() if name.startswith(PARAMETERS)},
+        {name.removeprefix(SLOTS): v for name, v in state.items() if name.startswith(SLOTS)},
+    )

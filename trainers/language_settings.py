@@ -1,0 +1,133 @@
+"""The settings of the character language model: section ``language_model`` and its presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.errors import UsageError
+
+SECTION = "language_model"
+
+
+@dataclass(frozen=True)
+class LanguageModelSettings:
+    """What decides the model. The defaults are those of the preset ``fast``.
+
+    Network: `cell` (gru, lstm, rnn), `reset` (GRU: before or after the product), `peepholes` (LSTM),
+    `layers`, `units` a layer.
+
+    Text: `alphabet` is ``derived`` (the `alphabet_size` commonest characters of the training text) or
+    ``reference`` (83 characters). `carry` is ``streams`` (each row of a batch is one run of text; the
+    recurrent state goes from window to window, gradients end at the window's edge) or ``windows`` (windows
+    start every `stride` characters of a page with an empty state, and their first character is not
+    predicted). A window has `steps` characters, a batch `batch` rows, a block `windows` batches; in streams
+    a row is read over the `windows` windows of its block.
+
+    Training: Adam at `learning_rate`, `schedule` ``constant`` or ``linear`` (falling to a twentieth of it),
+    gradients clipped at `clip` by ``value``, ``norm`` (of each array) or ``global_norm``. `epochs` epochs of
+    `epoch_batches` batches each (0: a pass over the corpus); `patience` epochs without a better held-out
+    loss end it (0: never).
+
+    Workers average their parameters and Adam's slots every `exchange_blocks` blocks.
+    `held_out_characters` bounds what an evaluation reads (0: all of the held-out pages).
+    """
+
+    cell: str = "gru"
+    reset: str = "after"
+    peepholes: bool = False
+    layers: int = 1
+    units: int = 256
+    alphabet: str = "derived"
+    alphabet_size: int = 200
+    carry: str = "streams"
+    batch: int = 32
+    steps: int = 64
+    stride: int = 25
+    windows: int = 8
+    learning_rate: float = 0.005
+    schedule: str = "linear"
+    clip: float = 1.0
+    clip_by: str = "global_norm"
+    epochs: int = 4
+    epoch_batches: int = 200
+    patience: int = 0
+    exchange_blocks: int = 2
+    held_out_characters: int = 100_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        choices = {
+            "cell": ("gru", "lstm", "rnn"),
+            "reset": ("before", "after"),
+            "alphabet": ("derived", "reference"),
+            "carry": ("streams", "windows"),
+            "schedule": ("constant", "linear"),
+            "clip_by": ("value", "norm", "global_norm"),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise _refused(name, getattr(self, name), f"choose {' or '.join(known)}")
+        at_least = {
+            "layers": 1,
+            "units": 1,
+            "alphabet_size": 1,
+            "batch": 1,
+            "steps": 2,
+            "stride": 1,
+            "windows": 1,
+            "epochs": 1,
+            "epoch_batches": 0,
+            "patience": 0,
+            "exchange_blocks": 1,
+            "held_out_characters": 0,
+            "seed": 0,
+        }
+        for name, least in at_least.items():
+            if getattr(self, name) < least:
+                raise _refused(name, getattr(self, name), f"give at least {least}")
+        for name in ("learning_rate", "clip"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise _refused(name, getattr(self, name), "give a number above 0")
+        if self.peepholes and self.cell != "lstm":
+            raise _refused("peepholes", self.peepholes, f"a {self.cell} has none, an lstm has")
+
+    @property
+    def block_size(self) -> int:
+        """Characters of a block of the stream: what `windows` batches take."""
+        return self.batch * self.windows * (self.steps if self.carry == "streams" else self.stride)
+
+    @property
+    def halo(self) -> int:
+        """Characters beside a block that its batches also see: the one before, or a window's overhang."""
+        return 1 if self.carry == "streams" else self.steps - 1
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {},
+    # TASKS.md, section 5. The GRU of that time resets before the product and its gate biases start at 1.
+    "reference": {
+        "cell": "gru",
+        "reset": "before",
+        "layers": 2,
+        "units": 200,
+        "alphabet": "reference",
+        "carry": "windows",
+        "batch": 100,
+        "steps": 50,
+        "stride": 25,
+        "windows": 10,
+        "learning_rate": 0.002,
+        "schedule": "constant",
+        "clip": 5.0,
+        "clip_by": "value",
+        "epochs": 20,
+        "epoch_batches": 200,
+        "exchange_blocks": 2,
+        "held_out_characters": 0,
+    },
+}
+
+
+def _refused(name: str, value: object, mend: str) -> UsageError:
+    return UsageError(f"Setting '{SECTION}.{name}' is {value!r}; {mend}.")

@@ -1,0 +1,282 @@
+"""The skip-gram learner: word embeddings under the training loop, with either loss."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from cluster.folder import FileRecord, Folder
+from trainers.embeddings import (
+    UNKNOWN,
+    Centres,
+    Doubles,
+    EmbeddingsSettings,
+    Floats,
+    Sampler,
+    draw,
+    held_out_pairs,
+)
+from trainers.group import Group
+from trainers.loop import Arrays, History
+from trainers.negative_sampling import NegativeSampling
+from trainers.noise_contrastive import NoiseContrastive
+from trainers.stream import Block, Stream
+from trainers.vectors import write_vectors
+
+LOG = logging.getLogger(__name__)
+
+Prepared = tuple[tuple[np.ndarray, ...], npt.NDArray[np.float64]]
+
+# Steps a call of the compiled function. XLA copies the tables once a call, whatever their size: 24 MB took
+# some 5 ms here, 256 steps some 400.
+CALL_STEPS = 256
+EVALUATED_ROWS = 600_000  # output rows that an evaluation scores
+
+
+class Objective(Protocol):
+    """A loss: its variables, its steps."""
+
+    keep: Floats  # float32 [V]: with which probability each occurrence of a word is kept
+    noise: Doubles  # float64 [V]: what negatives are drawn from when the held-out loss is taken
+    negatives: int  # how many a pair, then
+
+    def initial(self, random: np.random.Generator) -> dict[str, np.ndarray]:
+        """All variables before the first step; "input" and "output" are the tables, float32 [V, d]."""
+
+    def prepare(self, drawn: Centres, random: np.random.Generator) -> Prepared:
+        """A block's steps as arrays (first dimension: steps) and how far in the block each is (0 to 1)."""
+
+    def run(self, variables: Mapping[str, tf.Variable], count: Any, rates: Any, *arrays: Any) -> Any:
+        """The first `count` steps, at these rates; changes the variables. The summed loss of each step,
+        float64 [capacity]."""
+
+    def settle(self, variables: Mapping[str, tf.Variable]) -> None:
+        """Does what is owed to rows whose updates were put off."""
+
+    def bias(self, arrays: Mapping[str, np.ndarray]) -> Floats:
+        """float32 [V]: what is added to the score of each word before the held-out loss is taken."""
+
+
+@dataclass
+class State:
+    """The variables, and what they were at the last exchange (None in a group of one)."""
+
+    variables: dict[str, tf.Variable]
+    base: Arrays | None
+
+    def arrays(self) -> Arrays:
+        return {name: np.array(variable) for name, variable in self.variables.items()}
+
+
+class SkipGram:
+    """Skip-gram embeddings of a vocabulary: `words` [V] with `counts` int64 [V], ``<unk>`` at 0."""
+
+    def __init__(
+        self, stream: Stream, words: Sequence[str], counts: npt.ArrayLike, settings: EmbeddingsSettings
+    ) -> None:
+        self.stream = stream
+        self.words = list(words)
+        self.counts = np.asarray(counts, np.int64)
+        self.settings = settings
+        self.blocks_per_exchange = settings.blocks_per_exchange
+        losses = {"negative_sampling": NegativeSampling, "nce": NoiseContrastive}
+        self.objective: Objective = losses[settings.loss](self.counts, settings)
+        self._xla = settings.xla
+        self._compiled: Any = None
+        self._held_out: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    # the loop's contract
+
+    def initial(self) -> State:
+        return self.load(self.objective.initial(np.random.default_rng([self.settings.seed, 0])))
+
+    def load(self, arrays: Arrays) -> State:
+        # tf.Variable may take over numpy's memory: the base must not change with it.
+        variables = {name: tf.Variable(np.array(array), name=name) for name, array in arrays.items()}
+        return State(variables, dict(arrays))
+
+    def save(self, state: State) -> Arrays:
+        return state.arrays()
+
+    def run(self, state: State, blocks: Iterable[Block], total_blocks: int) -> tuple[State, dict[str, float]]:
+        metrics = dict.fromkeys(
+            ("loss_sum", "loss_weight", "tokens", "tokens_trained", "tokens_unknown", "tokens_subsampled"),
+            0.0,
+        )
+        for count, rates, arrays in self._calls(blocks, total_blocks, metrics):
+            losses = self._call(state, count, rates, arrays)
+            metrics["loss_sum"] += float(np.sum(np.asarray(losses)[:count], dtype=np.float64))
+        return state, metrics
+
+    def exchange(self, state: State, group: Group, weight: float) -> State:
+        """Makes the workers' tables one; see `combined`. Slots are averaged by `weight`."""
+        self.objective.settle(state.variables)
+        if group.size == 1:
+            state.base = None
+            return state
+        if state.base is None:
+            raise AssertionError("the state was exchanged by a group of one before")
+        for name, variable in state.variables.items():
+            new = np.array(variable)
+            if name in ("input", "output", "bias"):
+                new = combined(state.base[name], new, group)
+            else:
+                new = group.sum([new * np.asarray(weight, new.dtype)])[0]
+            variable.assign(new)
+            state.base[name] = new
+        return state
+
+    def evaluate(self, state: State) -> dict[str, float]:
+        """``held_out_loss`` (nats a pair: one positive and its negatives) and ``held_out_auc``, the chance
+        that a pair of the text scores above a pair with a negative. Pairs and negatives are a fixed sample.
+        NaN where nothing is held out."""
+        if self._held_out is None:
+            sampler = Sampler(self.objective.noise)
+            limit = EVALUATED_ROWS // (1 + self.objective.negatives)
+            self._held_out = held_out_pairs(
+                self.stream.held_out(),
+                self.objective.keep,
+                self.settings.window,
+                self.objective.negatives,
+                sampler,
+                limit,
+                self.settings.seed,
+            )
+        centres, contexts, negatives = self._held_out
+        if not len(centres):
+            return {"held_out_loss": float("nan"), "held_out_auc": float("nan")}
+        arrays = {name: np.asarray(variable) for name, variable in state.variables.items()}
+        bias = self.objective.bias(arrays)
+        positive = np.empty(len(centres))
+        negative = np.empty(negatives.shape)
+        for start in range(0, len(centres), 4096):
+            part = slice(start, start + 4096)
+            x = arrays["input"][centres[part]]
+            y, z = arrays["output"][contexts[part]], arrays["output"][negatives[part]]
+            positive[part] = np.einsum("nd,nd->n", x, y) + bias[contexts[part]]
+            negative[part] = np.matmul(z, x[:, :, None])[:, :, 0] + bias[negatives[part]]
+        loss = np.logaddexp(0.0, -positive).sum() + np.logaddexp(0.0, negative).sum()
+        return {
+            "held_out_loss": float(loss / len(centres)),
+            "held_out_auc": area_under_curve(positive, negative.ravel()),
+        }
+
+    def publish(
+        self, state: State, folder: Folder, history: History
+    ) -> tuple[dict[str, Any], dict[str, FileRecord]]:
+        """The input vectors. `<unk>`, where it was not trained, gets the mean of the others."""
+        vectors = np.array(state.variables["input"])
+        if not self.settings.unknown and len(vectors) > 1:
+            vectors[UNKNOWN] = vectors[UNKNOWN + 1 :].mean(0, dtype=np.float64)
+        files = write_vectors(folder, vectors, self.words, self.counts)
+        counts: dict[str, Any] = {"words": len(vectors), "vector_size": vectors.shape[1]}
+        if history:
+            for key in ("held_out_loss", "held_out_auc"):
+                counts[key] = history[-1].get(key)
+        return counts, files
+
+    # steps
+
+    def _calls(
+        self, blocks: Iterable[Block], total_blocks: int, metrics: dict[str, float]
+    ) -> Iterator[tuple[int, np.ndarray, list[np.ndarray]]]:
+        """The steps of `blocks` in calls of at most CALL_STEPS: their number, rates and arrays. Arrays
+        always have CALL_STEPS rows, so that one compiled function serves all calls."""
+        waiting: list[tuple[np.ndarray, ...]] = []
+        ready = 0
+        for block in blocks:
+            waiting.append(self._prepared(block, total_blocks, metrics))
+            ready += len(waiting[-1][0])
+            if ready >= CALL_STEPS:
+                whole = [np.concatenate(parts) for parts in zip(*waiting, strict=True)]
+                for start in range(0, ready - CALL_STEPS + 1, CALL_STEPS):
+                    part = [array[start : start + CALL_STEPS] for array in whole]
+                    yield CALL_STEPS, part[0], part[1:]
+                ready %= CALL_STEPS
+                waiting = [tuple(array[len(array) - ready :] for array in whole)]
+        if ready:
+            whole = [np.concatenate(parts) for parts in zip(*waiting, strict=True)]
+            padded = [
+                np.concatenate([array, np.zeros((CALL_STEPS - ready, *array.shape[1:]), array.dtype)])
+                for array in whole
+            ]
+            yield ready, padded[0], padded[1:]
+
+    def _prepared(self, block: Block, total_blocks: int, metrics: dict[str, float]) -> tuple[np.ndarray, ...]:
+        random = np.random.default_rng([self.settings.seed, 1, block.index])
+        drawn = draw(block, self.objective.keep, self.settings.window, random)
+        arrays, places = self.objective.prepare(drawn, random)
+        rates = [self.settings.learning_rate_at((block.index + place) / total_blocks) for place in places]
+        unknown = 0
+        if not self.settings.unknown:
+            unknown = int(np.count_nonzero(block.values[block.start : block.stop] == UNKNOWN))
+        metrics["loss_weight"] += drawn.pairs
+        metrics["tokens"] += len(block)
+        metrics["tokens_trained"] += len(drawn)
+        metrics["tokens_unknown"] += unknown
+        metrics["tokens_subsampled"] += len(block) - len(drawn) - unknown
+        return (np.array(rates, np.float32), *arrays)
+
+    def _call(self, state: State, count: int, rates: np.ndarray, arrays: list[np.ndarray]) -> Any:
+        if self._compiled is None:
+            self._compiled = _compiled(self.objective, state.variables, self._xla)
+        given = [tf.constant(count, tf.int32), tf.constant(rates), *(tf.constant(array) for array in arrays)]
+        try:
+            return self._compiled(state.variables, *given)
+        except (
+            tf.errors.UnimplementedError,
+            tf.errors.NotFoundError,
+            tf.errors.InvalidArgumentError,
+        ) as error:
+            if not self._xla:
+                raise
+            # Compiling fails before anything has run, so the variables are as they were.
+            LOG.warning("XLA is not to be had here (%s); training goes on uncompiled.", _first_line(error))
+            self._xla, self._compiled = False, None
+            return self._call(state, count, rates, arrays)
+
+
+def _compiled(objective: Objective, variables: Mapping[str, tf.Variable], xla: bool) -> Any:
+    def run(variables: dict[str, tf.Variable], count: Any, rates: Any, *arrays: Any) -> Any:
+        return objective.run(variables, count, rates, *arrays)
+
+    return tf.function(run, jit_compile=True if xla else None, autograph=False)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+
+
+def combined(base: np.ndarray, new: np.ndarray, group: Group) -> np.ndarray:
+    """One table out of the workers' tables `new`, which all began as `base` ([V, ...]).
+
+    Row by row: the sum of the workers' changes, times ``sum |change|^2 / |sum change|^2`` within 1 / (workers
+    that changed the row) and 1. Changes at right angles add up, as if made one after the other; equal ones
+    are averaged, for each worker has gone the whole way (the idea of Adasum, arXiv:2006.02924, by sums
+    alone). Only rows that some worker changed are sent.
+    """
+    flat, before = new.reshape(len(new), -1), base.reshape(len(base), -1)
+    changed = (flat != before).any(1).astype(np.int32)
+    workers = group.sum([changed])[0]
+    rows = np.flatnonzero(workers)
+    change = flat[rows] - before[rows]
+    own = np.einsum("rd,rd->r", change, change)
+    total, squares = group.sum([change, own])
+    length = np.maximum(np.einsum("rd,rd->r", total, total), np.float32(1e-30))
+    factor = np.clip(squares / length, 1.0 / workers[rows], 1.0).astype(new.dtype)
+    result = before.copy()
+    result[rows] += total * factor[:, None]
+    return result.reshape(new.shape)
+
+
+def area_under_curve(positive: np.ndarray, negative: np.ndarray) -> float:
+    """The chance that a random value of `positive` lies above one of `negative`; ties count half."""
+    order = np.sort(negative)
+    below = np.searchsorted(order, positive, "left") + np.searchsorted(order, positive, "right")
+    return float(below.mean() / 2 / len(negative)) if len(positive) and len(negative) else float("nan")

@@ -1,0 +1,222 @@
+"""Word vectors: a table of vectors with their words, memory-mapped and answered from by numpy alone.
+
+Names and conventions are those of gensim's KeyedVectors: similarity is the cosine, `most_similar` takes the
+mean of unit vectors and leaves out the words it was asked with.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from cluster.artefact import Artefact
+from cluster.errors import WordloomError
+from cluster.folder import FileRecord, Folder
+
+KIND = "vectors"
+VECTORS = "vectors.npy"  # float32 [V, d], C order
+VOCABULARY = "vocabulary.parquet"  # token (string), count (int64), in the order of the rows
+UNKNOWN = "<unk>"
+ROWS = 1 << 16  # rows read at once where the whole table passes: 26 MB of 100 numbers each
+
+Floats = npt.NDArray[np.float32]
+Word = str | int
+Query = Word | npt.NDArray[np.floating]
+
+
+class UnknownWordError(WordloomError, KeyError):
+    """A word that has no vector; also a KeyError, as from a dictionary."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class WordVectors:
+    """Vectors float32 [V, d] and their words, the most frequent first.
+
+    `counts` int64 [V] are the words' numbers of occurrences where they are known.
+    """
+
+    def __init__(
+        self, words: Sequence[str], vectors: npt.ArrayLike, counts: npt.ArrayLike | None = None
+    ) -> None:
+        self.vectors: Floats = np.asanyarray(vectors, np.float32)
+        if self.vectors.ndim != 2 or len(words) != len(self.vectors):
+            raise WordloomError(
+                f"{len(words)} words do not fit vectors of shape {self.vectors.shape}; "
+                "each word needs one vector."
+            )
+        self.index_to_key = list(words)
+        self.key_to_index = {word: index for index, word in enumerate(self.index_to_key)}
+        if len(self.key_to_index) != len(self.index_to_key):
+            twice = next(word for at, word in enumerate(words) if self.key_to_index[word] != at)
+            raise WordloomError(f"The word {twice!r} has more than one vector; each may have one.")
+        self.counts = None if counts is None else np.asarray(counts, np.int64)
+        self._norms: Floats | None = None
+
+    @classmethod
+    def open(cls, location: str | Path | Folder | Artefact) -> WordVectors:
+        """The vectors of a published artefact, mapped into memory, not read: opening takes as long as
+        reading the words. Raises WordloomError where there is no such artefact or it is damaged."""
+        artefact = location if isinstance(location, Artefact) else Artefact.open(location, KIND)
+        path = artefact.folder.local(VECTORS)
+        try:
+            vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+            table = artefact.folder.read_table(VOCABULARY)
+            words, counts = table["token"].to_pylist(), table["count"].to_numpy()
+        except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
+            raise WordloomError(
+                f"The vectors in {artefact.location!r} are damaged ({error}); make them again."
+            ) from error
+        return cls(words, vectors, counts)
+
+    def __repr__(self) -> str:
+        return f"WordVectors({len(self)} words, {self.vector_size} numbers each)"
+
+    def __len__(self) -> int:
+        return len(self.index_to_key)
+
+    def __contains__(self, word: object) -> bool:
+        return word in self.key_to_index
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.index_to_key)
+
+    @overload
+    def __getitem__(self, word: Word) -> Floats: ...
+    @overload
+    def __getitem__(self, word: Sequence[Word]) -> Floats: ...
+    def __getitem__(self, word: Word | Sequence[Word]) -> Floats:
+        """The vector of a word [d], or those of a list of words [n, d]. Raises UnknownWordError."""
+        if isinstance(word, str | int | np.integer):
+            return np.array(self.vectors[self.index(word)])
+        return np.array(self.vectors[[self.index(each) for each in word]])
+
+    @property
+    def vector_size(self) -> int:
+        return int(self.vectors.shape[1])
+
+    @property
+    def norms(self) -> Floats:
+        """float32 [V]: the length of each vector; computed once, by one pass over the table."""
+        if self._norms is None:
+            parts = (self.vectors[at : at + ROWS] for at in range(0, len(self), ROWS))
+            norms = [np.sqrt(np.einsum("vd,vd->v", part, part)) for part in parts]
+            self._norms = np.concatenate([np.empty(0, np.float32), *norms])
+        return self._norms
+
+    def index(self, word: Word) -> int:
+        """The row of a word (or of a row's number). Raises UnknownWordError, naming words spelt alike."""
+        if isinstance(word, str):
+            found = self.key_to_index.get(word)
+            if found is None:
+                raise UnknownWordError(f"The word {word!r} has no vector; {self._alike(word)}")
+            return found
+        if not -len(self) <= word < len(self):
+            raise UnknownWordError(f"There is no row {word}; rows go from 0 to {len(self) - 1}.")
+        return int(word) % len(self)
+
+    def similarity(self, first: Word, second: Word) -> float:
+        """The cosine of the angle between two words' vectors, -1 to 1."""
+        return float(self._unit(self[first]) @ self._unit(self[second]))
+
+    def most_similar(
+        self,
+        positive: Query | Sequence[Query] = (),
+        negative: Query | Sequence[Query] = (),
+        topn: int = 10,
+        restrict: int | None = None,
+    ) -> list[tuple[str, float]]:
+        """The `topn` words nearest to the mean of the unit vectors of `positive` and minus `negative`, with
+        their cosines, best first. Each may be a word, a vector [d], or a list of these. Words of the
+        question and `<unk>` are left out. `restrict` looks at the first so many words only."""
+        towards, away = _listed(positive), _listed(negative)
+        if not towards and not away:
+            raise WordloomError("most_similar needs at least one word to start from.")
+        asked = {self.index(each) for each in towards + away if isinstance(each, str | int | np.integer)}
+        target = np.zeros(self.vector_size, np.float32)
+        for sign, group in ((1, towards), (-1, away)):
+            for each in group:
+                target += sign * self._unit(self._vector(each))
+        return self._nearest(target, asked, topn, restrict)
+
+    def analogy(self, a: Word, b: Word, c: Word, topn: int = 10) -> list[tuple[str, float]]:
+        """What is to `c` as `b` is to `a` (man, king, woman: queen), as `most_similar` gives it."""
+        return self.most_similar([b, c], [a], topn)
+
+    def _nearest(
+        self, target: Floats, left_out: set[int], topn: int, restrict: int | None
+    ) -> list[tuple[str, float]]:
+        among = len(self) if restrict is None else min(restrict, len(self))
+        scores = np.concatenate(
+            [
+                np.empty(0, np.float32),
+                *(self.vectors[at : min(at + ROWS, among)] @ target for at in range(0, among, ROWS)),
+            ]
+        )
+        lengths = self.norms[:among] * np.float32(np.linalg.norm(target))
+        scores = np.divide(scores, lengths, out=np.zeros_like(scores), where=lengths > 0)
+        hidden = left_out | {self.key_to_index[UNKNOWN]} if UNKNOWN in self else left_out
+        hide = [index for index in hidden if index < among]
+        scores[hide] = -np.inf
+        wanted = max(0, min(topn, among - len(hide)))
+        if not wanted:
+            return []
+        best = np.argpartition(-scores, wanted - 1)[:wanted]
+        best = best[np.lexsort((best, -scores[best]))]
+        return [(self.index_to_key[at], float(scores[at])) for at in best]
+
+    def _vector(self, query: Query) -> Floats:
+        if isinstance(query, str | int | np.integer):
+            return self[query]
+        vector = np.asarray(query, np.float32)
+        if vector.shape != (self.vector_size,):
+            raise WordloomError(
+                f"A vector of shape {vector.shape} does not fit these vectors; give {self.vector_size} numbers."
+            )
+        return vector
+
+    @staticmethod
+    def _unit(vector: Floats) -> Floats:
+        length = np.linalg.norm(vector)
+        return np.asarray(vector / length if length > 0 else vector, np.float32)
+
+    def _alike(self, word: str) -> str:
+        # Spelling is compared with the commonest words only: difflib takes 10 us a word.
+        for other in (word.lower(), word.capitalize(), word.upper()):
+            if other in self:
+                return f"did you mean {other!r}?"
+        near = difflib.get_close_matches(word, self.index_to_key[1:30_000], n=3, cutoff=0.7)
+        if near:
+            return f"did you mean {' or '.join(repr(each) for each in near)}?"
+        return "no word of the vocabulary is spelt like it."
+
+
+def write_vectors(
+    folder: Folder, vectors: Floats, words: Sequence[str], counts: npt.ArrayLike
+) -> dict[str, FileRecord]:
+    """Writes the files of an artefact of kind ``vectors``: the table and its vocabulary."""
+    table = np.ascontiguousarray(vectors, np.float32)
+    header = np.lib.format.header_data_from_array_1_0(table)
+    with folder.writer(VECTORS) as stream:
+        np.lib.format.write_array_header_1_0(stream, header)  # type: ignore[arg-type]
+        for at in range(0, len(table), ROWS):
+            stream.write(memoryview(table[at : at + ROWS]).cast("B"))
+    vocabulary = pa.table(
+        {"token": pa.array(list(words), pa.string()), "count": pa.array(counts, pa.int64())}
+    )
+    return {VECTORS: stream.record, VOCABULARY: folder.write_table(VOCABULARY, vocabulary)}
+
+
+def _listed(query: Query | Sequence[Query]) -> list[Query]:
+    if isinstance(query, str | int | np.integer):
+        return [query]
+    if isinstance(query, np.ndarray):
+        return [query] if query.ndim == 1 else list(query)
+    return list(query)

@@ -299,10 +299,10 @@ def _neighbours(options: argparse.Namespace) -> Any:
 
 
 def _generate(options: argparse.Namespace) -> Any:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from trainers.generation import CharacterModel
 
-    pieces = []
+    pieces: list[str] = []
     if not options.json:
         print(options.seed_text, end="", flush=True)
     for piece in CharacterModel.open(options.model).stream(
@@ -313,9 +313,9 @@ def _generate(options: argparse.Namespace) -> Any:
         top_p=options.top_p,
         seed=options.seed,
     ):
-        pieces.append(piece)
+        pieces += piece
         if not options.json:
-            print(piece, end="", flush=True)
+            print(*piece, end="", flush=True)
     if not options.json:
         print()
     return {"seed_text": options.seed_text, "text": "".join(pieces)}
@@ -337,7 +337,7 @@ def _status(options: argparse.Namespace) -> Any:
     if not options.json:
         from rich.console import Console
 
-        console = Console(highlight=False, soft_wrap=True)
+        console = Console(highlight=False)
         console.print(
             store.tree() if store.folder.exists() else f"{options.home}: nothing yet; `wordloom run` begins."
         )

@@ -247,6 +247,10 @@ def filesystem_of(location: str) -> tuple[pafs.FileSystem, str]:
             f"Cannot read or write {location!r}: {scheme}:// is no file system that pyarrow knows; "
             "use a local path, s3:// or gs://."
         ) from error
+    except OSError as error:
+        raise WordloomError(
+            f"Cannot reach {location!r} ({str(error).splitlines()[0]}); check the address and the credentials."
+        ) from error
     return filesystem, inside
 
 

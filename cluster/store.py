@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rich.text import Text
 from rich.tree import Tree
 
 from cluster.artefact import DRAFT, Artefact, Input, identity_of, settings_dict
@@ -68,7 +69,9 @@ class Store:
         for artefact in artefacts:  # oldest first: inputs come before what is made from them
             parents = [given.identity for given in artefact.manifest.inputs.values()]
             known = [branches[parent] for parent in parents if parent in branches]
-            branches[artefact.identity] = (known[-1] if known else root).add(describe(artefact))
+            branches[artefact.identity] = (known[-1] if known else root).add(
+                Text(describe(artefact), overflow="fold")
+            )
         for each in self.unfinished():
             root.add(f"{each.kind} (not finished) {each.location}")
         return root

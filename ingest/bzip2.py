@@ -113,7 +113,7 @@ def blocks(stream: BinaryIO, size: int, start: int = 0) -> Iterator[Block | Gap]
 
 
 def find_marks(data: bytes) -> list[Mark]:
-    """All marks that begin in `data` with 7 whole bytes before its end, by bit, at about 1.5 GB/s.
+    """All marks that begin in `data` with 7 whole bytes before its end, by bit, at some 0.5 GB/s.
 
     A mark at any bit offset covers 5 whole bytes behind its first; two neighbours of those stand at an
     even place. So a table of 65,536 flags looks at each aligned pair of bytes; what it passes (one pair

@@ -21,6 +21,7 @@ from ingest.bzip2 import Loss
 
 DROPPED = ("redirect", "namespace", "empty", "deleted", "model", "cut")
 BATCH = 1 << 20  # bytes of XML parsed at once; 0.2 to 8 MB measured the same
+PORTION = 1 << 18  # bytes looked at together at least
 LARGE_PAGE = 8 << 20  # from here on a page's older revisions are let go while it is still being read
 LARGEST_PAGE = 64 << 20  # a page of one revision is never larger; what is, is hostile
 
@@ -91,38 +92,51 @@ class PageReader:
         )
 
     def __iter__(self) -> Iterator[Page]:
-        rest: bytes | bytearray = b""  # what follows the last whole page
+        rest = b""  # what follows the last whole page
         searched = 0  # no </page> ends before this place in it
-        for chunk in self._chunks:
+        for chunk in self._portions():
             if isinstance(chunk, Loss):
                 self._abandon(rest, "bytes of the file are missing there")
                 rest, searched = b"", 0
                 continue
-            if rest:
-                # A bytearray grows in place: a page of many chunks is not copied at each.
-                rest = rest if isinstance(rest, bytearray) else bytearray(rest)
-                rest += chunk
-            else:
-                rest = chunk
+            rest += chunk
             end = rest.rfind(_CLOSE, searched)
             if end < 0:
                 rest = self._bounded(rest)
                 searched = max(len(rest) - len(_CLOSE), 0)
                 continue
             end += len(_CLOSE)
-            whole, rest, searched = bytes(rest[:end]), bytes(rest[end:]), 0
-            yield from self._pages(whole)
+            yield from self._pages(rest, end)
+            rest, searched = rest[end:], 0
         self._abandon(rest, "the XML ends there")
 
-    def _pages(self, whole: bytes) -> Iterator[Page]:
-        """The kept pages of bytes that end with a ``</page>``."""
+    def _portions(self) -> Iterator[bytes | Loss]:
+        """The chunks, small ones put together: each is added to the page before, which may be large."""
+        pieces: list[bytes] = []
+        size = 0
+        for chunk in self._chunks:
+            if isinstance(chunk, Loss):
+                yield b"".join(pieces)
+                yield chunk
+                pieces, size = [], 0
+                continue
+            pieces.append(chunk)
+            size += len(chunk)
+            if size >= PORTION:
+                yield b"".join(pieces)
+                pieces, size = [], 0
+        yield b"".join(pieces)
+
+    def _pages(self, xml: bytes, stop: int) -> Iterator[Page]:
+        """The kept pages of xml[:stop], which ends with a ``</page>``."""
+        view = memoryview(xml)
         begin = 0
-        while begin < len(whole):
-            end = whole.rfind(_CLOSE, begin, begin + BATCH)
-            end = (end if end >= 0 else whole.index(_CLOSE, begin)) + len(_CLOSE)
-            batch, begin = whole[begin:end], end
+        while begin < stop:
+            end = xml.rfind(_CLOSE, begin, min(begin + BATCH, stop))
+            end = (end if end >= 0 else xml.index(_CLOSE, begin)) + len(_CLOSE)
+            batch, begin = b"".join((b"<pages>", view[begin:end], b"</pages>")), end
             try:
-                root = etree.fromstring(b"<pages>" + batch + b"</pages>", self._parser)
+                root = etree.fromstring(batch, self._parser)
             except etree.XMLSyntaxError:
                 yield from self._one_by_one(batch)
             else:
@@ -229,21 +243,21 @@ class PageReader:
         prefix, colon, _ = title.partition(":")
         return self._prefixes.get(prefix.casefold(), 0) if colon else 0
 
-    def _bounded(self, rest: bytes | bytearray) -> bytes | bytearray:
+    def _bounded(self, rest: bytes) -> bytes:
         """What is kept of a page that has not ended: of a long history only the latest revision so far."""
         if len(rest) < LARGE_PAGE:
             return rest
         begins = [match.start() for match in _REVISION.finditer(rest)]
         if len(begins) > 2:
-            whole = [bytes(rest[a:b]) for a, b in pairwise(begins)]
+            whole = [rest[a:b] for a, b in pairwise(begins)]
             latest = max(enumerate(whole), key=lambda each: (_when(each[1]), each[0]))[1]
-            rest = bytearray(bytes(rest[: begins[0]]) + latest + bytes(rest[begins[-1] :]))
+            rest = rest[: begins[0]] + latest + rest[begins[-1] :]
         if len(rest) < LARGEST_PAGE:
             return rest
         self._abandon(rest, f"it is larger than {LARGEST_PAGE >> 20} MiB")
         return b""
 
-    def _abandon(self, piece: bytes | bytearray, why: str) -> None:
+    def _abandon(self, piece: bytes, why: str) -> None:
         """Counts a page that begins in `piece` and cannot be kept."""
         begun = PAGE.search(piece)
         if begun is not None:

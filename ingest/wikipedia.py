@@ -47,7 +47,8 @@ def ingest(
 ) -> Artefact:
     """The corpus of a dump in the folder `output`.
 
-    `workers` is the number of actors, None for one a core of the cluster; the bytes are the same for any number of workers. Raises WordloomError where no page is kept.
+    `workers` is the number of actors, None for one a core of the cluster; the bytes are the same for any.
+    Raises WordloomError where no page is kept.
     """
     settings = settings or IngestSettings()
     reporter = reporter or Reporter(quiet=True)

@@ -19,7 +19,7 @@ import tensorflow as tf
 from cluster.folder import FileRecord, Folder
 from ingest.corpus import Corpus
 from trainers.characters import UNKNOWN, Alphabet, derived_alphabet, reference_alphabet
-from trainers.generation import KIND, CharacterModel
+from trainers.generation import CharacterModel
 from trainers.group import Group
 from trainers.language_settings import LanguageModelSettings
 from trainers.optimiser import Adam, clipped, global_norm
@@ -27,7 +27,6 @@ from trainers.recurrent import Recurrent
 from trainers.stream import Block, CharacterStream, Stream
 from trainers.windows import Windows, cut_streams, cut_windows
 
-OUTPUT_VERSION = 1
 ALPHABET_CHARACTERS = 20_000_000  # an alphabet is derived from so many characters at most
 EVALUATION_LANES = 64
 EVALUATION_STEPS = 128
@@ -36,8 +35,6 @@ PARAMETERS, SLOTS = "parameters/", "adam/"
 
 State = dict[str, tf.Tensor]
 Ids = npt.NDArray[np.int32]
-
-__all__ = ["KIND", "OUTPUT_VERSION", "CharacterLanguageModel", "language_model"]
 
 
 def language_model(corpus: Corpus, settings: LanguageModelSettings) -> CharacterLanguageModel:
@@ -72,6 +69,7 @@ class CharacterLanguageModel:
             layers=settings.layers,
             reset=settings.reset,
             peepholes=settings.peepholes,
+            gate_bias=settings.gate_bias,
         )
         self.shapes = CharacterModel.shapes(alphabet, self.network)
         self.adam = Adam()
@@ -151,7 +149,7 @@ class CharacterLanguageModel:
         return {
             "held_out_loss": mean,
             "held_out_bits_per_character": mean / math.log(2),
-            "held_out_perplexity": math.exp(mean) if mean < 700 else math.inf,
+            "held_out_perplexity": math.exp(min(mean, 700.0)),  # two to the power of the bits
             "held_out_characters": characters,
             "held_out_unknown_characters": unknown,
             "held_out_pages": pages,

@@ -15,7 +15,8 @@ class LanguageModelSettings:
     """What decides the model. The defaults are those of the preset ``fast``.
 
     Network: `cell` (gru, lstm, rnn), `reset` (GRU: before or after the product), `peepholes` (LSTM),
-    `layers`, `units` a layer.
+    `layers`, `units` a layer, `gate_bias` (where the biases of the gates begin; unset: 1 for the LSTM's
+    forget gate, 0 for the GRU's gates).
 
     Text: `alphabet` is ``derived`` (the `alphabet_size` commonest characters of the training text) or
     ``reference`` (83 characters). `carry` is ``streams`` (each row of a batch is one run of text; the
@@ -38,6 +39,7 @@ class LanguageModelSettings:
     peepholes: bool = False
     layers: int = 1
     units: int = 256
+    gate_bias: float | None = None
     alphabet: str = "derived"
     alphabet_size: int = 200
     carry: str = "streams"
@@ -111,6 +113,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "reset": "before",
         "layers": 2,
         "units": 200,
+        "gate_bias": 1.0,
         "alphabet": "reference",
         "carry": "windows",
         "batch": 100,

@@ -203,7 +203,8 @@ class Recurrent:
 
     `inputs` is the width of the input, or the number of its symbols where it is given as indices.
     `reset` (GRU) is ``before`` or ``after``; `peepholes` (LSTM). `gate_bias` is where the biases of the
-    gates that keep the state begin: the LSTM's forget gate, both gates of the GRU.
+    gates that keep the state begin: the LSTM's forget gate (1 unless given), both gates of the GRU (0
+    unless given: characters after 500,000 of them cost 1.98 bits so, 2.36 from 1).
     """
 
     cell: str
@@ -213,7 +214,7 @@ class Recurrent:
     both: bool = False
     reset: str = "after"
     peepholes: bool = False
-    gate_bias: float = 1.0
+    gate_bias: float | None = None
 
     def __post_init__(self) -> None:
         if self.cell not in ("rnn", "lstm", "gru"):
@@ -272,7 +273,7 @@ class Recurrent:
             else:
                 value = np.zeros(shape)
                 if kind == "bias":
-                    value[self._keeping_gates()] = self.gate_bias
+                    value[self._keeping_gates()] = self._first_gate_bias()
             parameters[name] = value.astype(dtype)
         return parameters
 
@@ -352,6 +353,11 @@ class Recurrent:
         if self.cell == "lstm":
             return LSTMCell(self.peepholes)
         return GRUResetBeforeCell() if self.reset == "before" else GRUResetAfterCell()
+
+    def _first_gate_bias(self) -> float:
+        if self.gate_bias is not None:
+            return self.gate_bias
+        return 1.0 if self.cell == "lstm" else 0.0
 
     def _keeping_gates(self) -> slice:
         return {

@@ -1,0 +1,31 @@
+"""A main job small enough for a test: little text, tiny models, every stage real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cluster.progress import Reporter
+from ingest import sample
+
+SECTIONS = {
+    "sample": {"packages": ["numpy"], "size": 300_000},
+    "vocabulary": {"size": 2_000},
+    "embeddings": {"vector_size": 16, "epochs": 1, "block_tokens": 4096, "exchange_tokens": 16_384},
+    "language_model": {"units": 16, "epochs": 1, "epoch_batches": 8, "held_out_characters": 2_000},
+    "serving": {"port": 0},
+}
+# The same for the command line, where --set is known to every command.
+ASSIGNMENTS = [
+    word
+    for section, values in SECTIONS.items()
+    if section != "serving"
+    for key, value in values.items()
+    for word in ("--set", f"{section}.{key}={value}".replace("'", '"'))
+]
+
+
+def dump(folder: Path) -> Path:
+    """A small dump, made from the documentation of numpy."""
+    settings = sample.SampleSettings(packages=("numpy",), size=300_000)
+    made = sample.make_sample(folder.as_posix(), settings, Reporter(quiet=True))
+    return made.folder.local(sample.FILE)

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cluster.errors import UsageError
+from cluster.folder import Folder
+from cluster.settings import resolve
+from trainers.characters import Alphabet, reference_alphabet
+from trainers.generation import CharacterModel
+from trainers.group import LocalGroup
+from trainers.language_model import CharacterLanguageModel
+from trainers.language_settings import PRESETS, LanguageModelSettings
+from trainers.stream import Ids, ShardStream
+
+SMALL = LanguageModelSettings(
+    units=16,
+    batch=4,
+    steps=10,
+    windows=3,
+    learning_rate=0.01,
+    epochs=1,
+    epoch_batches=0,
+    held_out_characters=0,
+)
+WORDS = ["the cat sat. ", "a dog ran! ", "the end? "]
+
+
+class Pages(ShardStream):
+    """A stream over pages in memory."""
+
+    unit = "characters"
+
+    def __init__(
+        self, pages: list[str], held_out: list[str], alphabet: Alphabet, settings: LanguageModelSettings
+    ) -> None:
+        self.values = alphabet.encode("".join(pages))
+        self.offsets = np.cumsum([0, *map(len, pages)])
+        self.kept = [alphabet.encode(page) for page in held_out]
+        super().__init__([len(self.values)], settings.block_size, settings.halo, settings.seed)
+
+    def decode(self, shard: int, part: str) -> tuple[Ids, np.ndarray]:
+        return self.values, self.offsets
+
+    def held_out(self) -> Iterator[Ids]:
+        return iter(self.kept)
+
+
+class Half:
+    """One worker of two: its sum adds what the other one would give."""
+
+    rank, size = 0, 2
+
+    def __init__(self, other: Any) -> None:
+        self.other = other
+
+    def sum(self, arrays: list[Any]) -> list[Any]:
+        return [array + other for array, other in zip(arrays, self.other, strict=True)]
+
+
+def text(seed: int, length: int = 400) -> str:
+    random = np.random.default_rng(seed)
+    return "".join(random.choice(WORDS, length // 10))[:length]
+
+
+def learner(
+    settings: LanguageModelSettings = SMALL, pages: int = 12, held_out: list[str] | None = None
+) -> CharacterLanguageModel:
+    alphabet = Alphabet("".join(sorted(set("".join(WORDS)))))
+    kept = [text(100), text(101, 35), text(102, 130)] if held_out is None else held_out
+    stream = Pages([text(seed) for seed in range(pages)], kept, alphabet, settings)
+    return CharacterLanguageModel(stream, alphabet, settings)
+
+
+def trained(model: CharacterLanguageModel, blocks: int = 6, total: int = 100) -> tuple[Any, dict[str, float]]:
+    state, metrics = model.run(model.initial(), [model.stream.block(i) for i in range(blocks)], total)
+    return state, dict(metrics)
+
+
+def test_it_learns_and_says_bits_and_perplexity_of_held_out_pages() -> None:
+    model = learner()
+    before = model.evaluate(model.initial())
+    state, metrics = trained(model, blocks=40)
+    after = model.evaluate(state)
+    assert before["held_out_bits_per_character"] == pytest.approx(math.log2(model.alphabet.size), abs=0.3)
+    assert after["held_out_bits_per_character"] < 0.6 * before["held_out_bits_per_character"]
+    assert after["held_out_perplexity"] == pytest.approx(2 ** after["held_out_bits_per_character"])
+    assert after["held_out_characters"] == 400 + 35 + 130
+    assert after["held_out_pages"] == 3
+    assert (
+        metrics["characters"] == metrics["loss_weight"] == sum(len(model.stream.block(i)) for i in range(40))
+    )
+
+
+def test_the_held_out_figure_is_the_mean_over_characters_each_page_read_from_its_start(
+    tmp_path: Path,
+) -> None:
+    model = learner()
+    state, _ = trained(model)
+    figures = model.evaluate(state)
+    model.publish(state, Folder(tmp_path), [])
+    published = CharacterModel.read(Folder(tmp_path))
+    scores = published.scores([text(100), text(101, 35), text(102, 130)])
+    logs = np.concatenate([score.log_probabilities for score in scores])
+    assert figures["held_out_loss"] == pytest.approx(-logs.mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"carry": "windows", "stride": 5}, {"cell": "lstm", "peepholes": True}]
+)
+def test_training_goes_on_bit_for_bit_from_what_was_saved(change: dict[str, Any]) -> None:
+    settings = dataclasses.replace(SMALL, **change)
+    model = learner(settings)
+    blocks = [model.stream.block(i) for i in range(8)]
+    whole, _ = model.run(model.initial(), blocks, 100)
+    first, _ = model.run(model.initial(), blocks[:5], 100)
+    saved = {name: array.copy() for name, array in model.save(first).items()}
+    fresh = learner(settings)
+    second, _ = fresh.run(fresh.load(saved), blocks[5:], 100)
+    assert set(whole) == set(second)
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], second[name], err_msg=name)
+    assert any(name.startswith("adam/square/") for name in saved)
+
+
+def test_an_exchange_is_the_weighted_mean_of_parameters_and_slots() -> None:
+    model = learner()
+    blocks = [model.stream.block(i) for i in range(3)]
+    one, _ = model.run(model.initial(), blocks[:2], 100)
+    other, _ = model.run(model.initial(), blocks[2:], 100)
+    share = [tf.concat([tf.reshape(value, [-1]) for value in other.values()], axis=0) * (1 / 3)]
+    mixed = model.exchange(one, Half(share), 2 / 3)
+    assert list(mixed) == list(one)
+    for name in one:
+        np.testing.assert_allclose(mixed[name], one[name] * 2 / 3 + other[name] / 3, rtol=1e-5, atol=1e-7)
+        assert mixed[name].shape == one[name].shape
+    assert model.exchange(one, LocalGroup(), 1.0) is one
+
+
+def test_a_worker_without_a_block_takes_over_what_the_others_learnt() -> None:
+    model = learner()
+    idle = model.initial()
+    other, _ = trained(model, 2)
+    share = [tf.concat([tf.reshape(value, [-1]) for value in other.values()], axis=0)]
+    mixed = model.exchange(idle, Half(share), 0.0)
+    for name in other:
+        np.testing.assert_array_equal(mixed[name], other[name])
+
+
+def test_two_workers_that_average_learn_like_one() -> None:
+    model = learner(dataclasses.replace(SMALL, learning_rate=0.02))
+    total = 60
+    alone, _ = model.run(model.initial(), [model.stream.block(i) for i in range(total)], total)
+    state = model.initial()
+    for first in range(0, total, 2):
+        parts = [model.run(state, [model.stream.block(i)], total)[0] for i in (first, first + 1)]
+        state = {name: (parts[0][name] + parts[1][name]) / 2 for name in state}
+    one, two = (model.evaluate(each)["held_out_bits_per_character"] for each in (alone, state))
+    assert two < one + 0.5  # half as many steps were made
+
+
+def test_a_loss_that_is_no_number_is_reported() -> None:
+    model = learner()
+    state = model.initial()
+    state["parameters/output/bias"] = tf.fill(state["parameters/output/bias"].shape, np.nan)
+    _, metrics = model.run(state, [model.stream.block(0)], 10)
+    assert math.isnan(metrics["loss_sum"])
+    assert math.isnan(model.evaluate(state)["held_out_loss"])
+
+
+def test_a_corpus_without_held_out_pages_has_no_held_out_figure() -> None:
+    model = learner(held_out=[])
+    figures = model.evaluate(model.initial())
+    assert math.isnan(figures["held_out_loss"]) and figures["held_out_characters"] == 0
+
+
+def test_an_evaluation_reads_no_more_than_it_may_and_says_how_much() -> None:
+    held_out = [text(seed) for seed in range(200, 260)]
+    model = learner(dataclasses.replace(SMALL, held_out_characters=640), held_out=held_out)
+    figures = model.evaluate(model.initial())
+    assert figures["held_out_characters"] == 640
+    assert figures["held_out_pages"] == 32  # no page gives more than a 32nd
+
+
+def test_unknown_characters_are_counted_where_they_are_met() -> None:
+    alphabet = Alphabet("abc ")
+    pages = ["abc äbc " * 60]
+    stream = Pages(pages, ["cab é"], alphabet, SMALL)
+    model = CharacterLanguageModel(stream, alphabet, SMALL)
+    blocks = [stream.block(i) for i in range(stream.blocks_per_epoch)]
+    state, metrics = model.run(model.initial(), blocks, 10)
+    assert metrics["unknown_characters"] == 60
+    assert metrics["characters"] == 480
+    assert model.evaluate(state)["held_out_unknown_characters"] == 1
+
+
+def test_a_block_in_which_nothing_is_predicted_changes_nothing() -> None:
+    settings = dataclasses.replace(SMALL, carry="windows")
+    alphabet = Alphabet("ab")
+    stream = Pages(["a"] * 5, [], alphabet, settings)
+    model = CharacterLanguageModel(stream, alphabet, settings)
+    state = model.initial()
+    after, metrics = model.run(state, [stream.block(0)], 10)
+    assert metrics["loss_weight"] == 0
+    assert all(np.array_equal(state[name], after[name]) for name in state)
+
+
+def test_the_rate_is_a_function_of_the_position_alone() -> None:
+    model = learner(dataclasses.replace(SMALL, schedule="linear", learning_rate=0.01))
+    assert model.rate(0, 100) == 0.01
+    assert model.rate(50, 100) == pytest.approx(0.005)
+    assert model.rate(99, 100) == pytest.approx(0.0005)
+    assert learner(dataclasses.replace(SMALL, schedule="constant")).rate(99, 100) == SMALL.learning_rate
+
+
+def test_what_is_published_needs_no_pickle_and_is_the_same_each_time(tmp_path: Path) -> None:
+    model = learner()
+    state, _ = trained(model)
+    counts, files = model.publish(state, Folder(tmp_path / "one"), [])
+    _, again = model.publish(state, Folder(tmp_path / "two"), [])
+    assert set(files) == {"model.json", "parameters.npz"} and files == again
+    assert counts["held_out_perplexity"] == pytest.approx(2 ** counts["held_out_bits_per_character"])
+    arrays = np.load(tmp_path / "one" / "parameters.npz", allow_pickle=False)
+    for name, value in state.items():
+        if name.startswith("parameters/"):
+            np.testing.assert_array_equal(arrays[name.removeprefix("parameters/")], value)
+
+
+def test_the_reference_preset_is_the_specified_experiment() -> None:
+    settings = resolve(LanguageModelSettings, "language_model", PRESETS["reference"])
+    assert (settings.cell, settings.reset, settings.layers, settings.units) == ("gru", "before", 2, 200)
+    assert (settings.carry, settings.batch, settings.steps, settings.stride) == ("windows", 100, 50, 25)
+    assert (settings.learning_rate, settings.clip, settings.clip_by) == (0.002, 5.0, "value")
+    assert (settings.epochs, settings.epoch_batches) == (20, 200)
+    alphabet = reference_alphabet()
+    stream = Pages(["The network learns. " * 2000], [], alphabet, settings)
+    model = CharacterLanguageModel(stream, alphabet, settings)
+    windows = model.windows(stream.block(0))
+    assert windows.inputs.shape == (10, 49, 100)
+    assert windows.weights.all()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("cell", "cnn"),
+        ("units", 0),
+        ("steps", 1),
+        ("learning_rate", 0.0),
+        ("learning_rate", math.nan),
+        ("clip", -1.0),
+        ("carry", "none"),
+        ("peepholes", True),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_refused_with_its_value(key: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"language_model.{key}"):
+        resolve(LanguageModelSettings, "language_model", {key: value})

@@ -1,0 +1,64 @@
+"""The README is true: every command in it runs (in a reduced form), its tree is the tree."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import small
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.partition("#")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.strip()
+]
+TRAINS = ("run", "ingest", "train")
+
+
+def test_every_module_has_its_line_in_the_tree() -> None:
+    shown = set(re.findall(r"^\s+([a-z_]+\.py) ", README, re.MULTILINE))
+    there = {
+        path.name
+        for folder in ("cluster", "ingest", "trainers", "serving")
+        for path in (ROOT / folder).glob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert there <= shown and shown - {"wordloom.py"} <= there
+
+
+def test_the_readme_begins_with_the_two_commands() -> None:
+    assert [command.split() for command in COMMANDS[:2]] == [["make", "run"], ["make", "test"]]
+
+
+@pytest.mark.slow
+def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
+    small.dump(tmp_path / "sample").rename(tmp_path / "dump.xml.bz2")
+    for command in COMMANDS:
+        words = shlex.split(command)
+        if words[:2] == ["make", "test"]:
+            continue
+        if words[0] == "make":
+            home = tmp_path / "made"
+            arguments = shlex.join(["--home", str(home), "--set", "serving.port=0", *small.ASSIGNMENTS])
+            subprocess.run([*words, f"ARGS={arguments}"], cwd=ROOT, check=True, timeout=400)
+            continue
+        assert words[0] == "wordloom", command
+        reduced = small.ASSIGNMENTS if words[1] in TRAINS else []
+        if words[1] == "run":
+            reduced = [*reduced, "--port", "0"]
+        if "embeddings.vector_size=50" in words:  # what the command sets itself must win
+            reduced = [*reduced, "--set", "embeddings.vector_size=50"]
+        done = subprocess.run(
+            [sys.executable, "-m", "wordloom", *words[1:], *reduced], cwd=tmp_path, timeout=400, check=False
+        )
+        assert done.returncode == 0, command
+    (python,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    subprocess.run([sys.executable, "-c", python], cwd=tmp_path, check=True, timeout=100)

@@ -1,0 +1,64 @@
+"""The main job on real dumps, in two scripts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainers.vectors import WordVectors
+
+# One pass and a small language model: what is tested is the chain, not how good it can become.
+REDUCED = [
+    *("--set", "embeddings.epochs=1", "--set", "vocabulary.min_count=5"),
+    *("--set", "language_model.epochs=1", "--set", "language_model.epoch_batches=40"),
+]
+
+
+def run(source: Path, home: Path) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "wordloom", "run", "--source", str(source), "--home", str(home)]
+        + ["--port", "0", "--json", *REDUCED],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
+    assert done.returncode == 0
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert all(answer["status"] == 200 for answer in said["answers"])
+    return said
+
+
+def vectors(said: dict[str, Any]) -> WordVectors:
+    (made,) = [each for each in said["artefacts"] if each["kind"] == "vectors"]
+    return WordVectors.open(made["location"])
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_english_neighbours_make_sense(data: Path, tmp_path: Path) -> None:
+    words = vectors(run(data / "dumps" / "enwiki-2015-sample.xml.bz2", tmp_path / "home"))
+    near = {
+        "king": {"queen", "prince", "emperor", "kings", "throne", "reign", "duke", "son", "crown", "crowned"},
+        "river": {"rivers", "lake", "valley", "tributary", "tributaries", "flows", "basin", "creek", "banks"},
+        "france": {"paris", "french", "belgium", "italy", "germany", "spain", "england", "netherlands"},
+    }
+    for word, expected in near.items():
+        found = {name for name, _ in words.most_similar(word, topn=10)}
+        assert found & expected, f"{word}: {found}"
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_a_japanese_dump_that_is_cut_is_served_and_the_cut_is_reported(data: Path, tmp_path: Path) -> None:
+    said = run(data / "dumps" / "jawiki-truncated.xml.bz2", tmp_path / "home")
+    corpus = said["artefacts"][0]
+    manifest = json.loads((Path(corpus["location"]) / "manifest.json").read_text())
+    assert manifest["counts"]["losses"] and corpus["counts"]["pages"] > 100
+    words = vectors(said)
+    assert any("\u3040" <= word[0] <= "\u9fff" for word in words.index_to_key[:100])

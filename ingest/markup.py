@@ -50,8 +50,9 @@ CATEGORIES = _words(
 )
 
 _TAG = re.compile(r"<(?:(!--)|(/?)([A-Za-z][A-Za-z0-9]*)([^<>]*)>)")
-# Tables open and close at the beginning of a line only; ``|}}`` ends a template's empty argument.
-_BRACKETS = re.compile(r"(\{\{|\}\}|\[\[|\]\]|\n[ \t:*#;]*\{\||\n[ \t]*\|\}(?!\}))")
+# Tables open and close at the beginning of a line only; ``|}}`` ends a template's empty argument; of
+# ``]]]`` the first ends an external link.
+_BRACKETS = re.compile(r"(\{\{|\}\}|\[\[|\]\](?!\](?!\]))|\n[ \t:*#;]*\{\||\n[ \t]*\|\}(?!\}))")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z-]{2,12})?|simple")
 _EXTERNAL = re.compile(r"\[(?:(?:https?|ftp|irc|news|mailto):|//)[^\s\[\]]*(?:[ \t]+([^\[\]\n]*))?\]")
 _HEADING = re.compile(r"\n={1,6}[ \t]*([^\n]*[^=\s])[ \t]*={1,6}[ \t]*(?=\n)")

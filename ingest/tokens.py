@@ -260,12 +260,13 @@ def _ascii_classes(reference: bool) -> bytes:
 
 @functools.cache
 def _point_classes() -> Bytes:
-    """Code point -> class for planes 0 to 3; the last entry stands for all beyond. Made in some 50 ms."""
+    """Code point -> class for planes 0 to 3; the last entry stands for all beyond. Made in some 30 ms."""
     table = np.zeros(0x40000, np.uint8)
     general = {"L": LETTER, "M": MARK, "N": DIGIT}
-    for point in range(128, len(table) - 1):
+    for point in range(128, 0x20000):
         table[point] = general.get(unicodedata.category(chr(point))[0], OTHER)
-    ideographs = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFD))
+    table[0x20000:0x3FFFE] = SINGLE  # both planes are for Han characters, many not assigned yet
+    ideographs = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF))
     for first, last in (*ideographs, (0x3007, 0x3007), (0x3021, 0x3029), (0x3041, 0x3096), (0x309D, 0x309F)):
         _among(table, first, last, (LETTER, DIGIT), SINGLE)
     for first, last in ((0x30A1, 0x30FA), (0x30FD, 0x30FF), (0x31F0, 0x31FF), (0xFF66, 0xFF9D)):

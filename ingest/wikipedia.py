@@ -8,6 +8,7 @@ was killed goes on with the others. Then the counts are merged and the corpus is
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -72,7 +73,7 @@ def ingest(
         stage.update(sum(split.bytes for split in earlier), rows=sum(each.pages for each in records.values()))
         for record in _made(pending, draft, settings, workers, stage):
             records[record.index] = record
-        return _published(draft, dump, [records[split.index] for split in splits], stage, reporter)
+        return publish(draft, dump, [records[split.index] for split in splits], stage, reporter)
 
 
 class IngestSplit:
@@ -99,8 +100,7 @@ def _made(
         return
     cores = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
     pool = min(workers or int(cores), len(pending))
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # ours say more
+    _quieten()
     channel = f"wordloom-ingest-{draft.identity}/"
     rows = ray.data.from_items([{"split": split} for split in pending], override_num_blocks=len(pending))
     results = rows.map_batches(
@@ -110,7 +110,6 @@ def _made(
         # One split at a time to an actor: whoever is free takes the next, and none waits behind another.
         compute=ray.data.ActorPoolStrategy(size=pool, max_tasks_in_flight_per_actor=1),
         num_cpus=1,
-        scheduling_strategy="SPREAD",
     )
     sizes = {split.index: split.bytes for split in pending}
     with _listening(channel, stage) as heard:
@@ -128,7 +127,7 @@ def _made(
             ) from error
 
 
-def _published(
+def publish(
     draft: Draft, dump: Dump, records: list[SplitRecord], stage: Stage, reporter: Reporter
 ) -> Artefact:
     """The counts merged, the sums checked, the corpus published. `records` in the order of the splits."""
@@ -213,6 +212,14 @@ def _joined(draft: Draft, names: list[str]) -> FileRecord:
 def _tell(channel: str, split: Split, done: int, pages: int) -> None:
     if ray.is_initialized():
         internal_kv._internal_kv_put(f"{channel}{split.index}", f"{done} {pages}")
+
+
+def _quieten() -> None:
+    """Leaves the terminal to our own progress; Ray Data's log file still has everything."""
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler) and not hasattr(handler, "baseFilename"):
+            handler.setLevel(logging.ERROR)
 
 
 class _Heard:

@@ -105,17 +105,18 @@ class WholePath:
         await self.app(scope, receive, send)
 
 
-def start(models_dir: str, settings: ServingSettings = application.DEFAULTS) -> Served:
-    """Serves the newest model of each kind below a folder, and returns when all of them answer.
+def start(source: str | Mapping[str, Model], settings: ServingSettings = application.DEFAULTS) -> Served:
+    """Serves the given models (by kind), or the newest of each kind below a folder, and returns when all of
+    them answer.
 
     Ray must be up (cluster.session). Raises WordloomError where there is no model, the port is taken, or a
     model does not load.
     """
-    found = {kind: model for kind, model in models.find(models_dir).items() if kind in CORES}
+    given = models.find(source) if isinstance(source, str) else source
+    found = {kind: model for kind, model in given.items() if kind in CORES}
+    place = source if isinstance(source, str) else ", ".join(model.location for model in source.values())
     if not found:
-        raise WordloomError(
-            f"No model in {models_dir!r} is of a kind that can be served yet: {', '.join(CORES)}."
-        )
+        raise WordloomError(f"No model in {place!r} is of a kind that can be served yet: {', '.join(CORES)}.")
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     _refuse_another_serve()
     port = free_port(settings.host, settings.port)
@@ -129,7 +130,7 @@ def start(models_dir: str, settings: ServingSettings = application.DEFAULTS) -> 
     except (RuntimeError, RayServeException) as error:
         reasons = _reasons()
         stop()
-        raise WordloomError(f"Serving {models_dir!r} did not come up: {reasons or error}") from error
+        raise WordloomError(f"Serving {place!r} did not come up: {reasons or error}") from error
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     shown = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(shown, shown)
     return Served(f"http://{shown}:{port}", found)

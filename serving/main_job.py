@@ -27,6 +27,7 @@ from ingest.dump import Dump, locate
 from ingest.vocabulary import KIND as VOCABULARY
 from ingest.vocabulary import OUTPUT_VERSION as VOCABULARY_VERSION
 from ingest.vocabulary import cut_vocabulary
+from serving.models import Model, find
 
 DOWNLOADS = "downloads"
 CHECKSUMS = f"{DOWNLOADS}/checksums.json"
@@ -71,7 +72,9 @@ def run(
         with journal.stage("training"):
             models = _trained(corpus, vocabulary, store, settings, workers, device, reporter)
         with journal.stage("serving"):
-            served = stack.enter_context(_served(store.folder.location, settings, reporter))
+            # What this run made or found, though the home may hold newer ones by now.
+            chosen = {made.kind: Model.of(made) for made in models}
+            served = stack.enter_context(_served(chosen, settings, reporter))
             answers = _asked(served.url, reporter)
             _say_addresses(served, running, reporter)
         if stay:
@@ -144,8 +147,6 @@ def train(
 
 def serve(settings: Settings, *, models: str, address: str | None, reporter: Reporter) -> dict[str, Any]:
     """Serves the models below a folder until Ctrl-C."""
-    from serving.models import find
-
     find(models)  # a folder without models is said before Ray starts
     with session(address) as running, _served(models, settings, reporter) as served:
         _say_addresses(served, running, reporter)
@@ -216,7 +217,7 @@ def _trained(
 
 
 @contextmanager
-def _served(models: str, settings: Settings, reporter: Reporter) -> Iterator[Any]:
+def _served(models: str | Mapping[str, Model], settings: Settings, reporter: Reporter) -> Iterator[Any]:
     from serving import deployments
 
     with reporter.stage("serving") as stage:

@@ -1,0 +1,125 @@
+"""Tokenisers: ids equal to a regular expression's; words of every script."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.errors import UsageError
+from ingest.tokens import BATCH_BYTES, Tokeniser
+
+REFERENCE = re.compile(r"[A-Za-z]+|[!?.:,()]")
+
+# Any code point, lone surrogates too, and much of what the tokenisers decide on.
+HOSTILE = st.text(
+    st.one_of(
+        st.characters(),
+        st.characters(categories=["Cs"]),
+        st.sampled_from("aZ!?.:,()'’0é\u0301\u200c\u00ad日のカーไทยឯ្ក \n\0İſK￾"),
+    )
+)
+
+
+def expected(text: str) -> list[str]:
+    return [match.lower() for match in REFERENCE.findall(text)]
+
+
+@settings(deadline=None)
+@given(st.lists(HOSTILE, max_size=6))
+def test_reference_tokens_are_those_of_the_regular_expression(texts: list[str]) -> None:
+    tokens = Tokeniser("reference").encode(texts)
+    words = tokens.strings()
+    assert [words[a:b] for a, b in zip(tokens.offsets, tokens.offsets[1:], strict=False)] == [
+        expected(text) for text in texts
+    ]
+
+
+@settings(deadline=None)
+@given(st.lists(HOSTILE, max_size=6), st.booleans(), st.sampled_from(["NFC", "NFKC", "none"]))
+def test_every_page_keeps_its_own_tokens(texts: list[str], lower_case: bool, form: str) -> None:
+    tokeniser = Tokeniser("unicode", lower_case=lower_case, normalise=form)
+    tokens = tokeniser.encode(texts)
+    words = tokens.strings()
+    together = [words[a:b] for a, b in zip(tokens.offsets, tokens.offsets[1:], strict=False)]
+    assert together == [tokeniser.split(text) for text in texts]
+
+
+@settings(deadline=None)
+@given(HOSTILE)
+def test_unicode_keeps_every_letter_digit_and_nothing_else(text: str) -> None:
+    def solid(text: str) -> str:
+        return "".join(c for c in text if ord(c) < 0x20000 and unicodedata.category(c)[0] in "LN")
+
+    words = Tokeniser("unicode", lower_case=False, normalise="none").split(text)
+    assert solid("".join(words)) == solid(text)
+    assert not any(unicodedata.category(c)[0] in "ZS" for c in "".join(words))
+
+
+def test_batches_do_not_show() -> None:
+    text = "some words, É and 日本 " * (BATCH_BYTES // 40)
+    pages = [text, "x", text * 3, "", text]
+    for name in ("reference", "unicode"):
+        tokens = Tokeniser(name).encode(pages)
+        one = Tokeniser(name).encode([text])
+        assert np.diff(tokens.offsets).tolist() == [
+            len(one.indices) * n + (n == 0 and page == "x")
+            for n, page in zip([1, 0, 3, 0, 1], pages, strict=True)
+        ]
+        assert tokens.dictionary.to_pylist() == [*one.dictionary.to_pylist(), "x"]
+        assert tokens.counts().sum() == len(tokens.indices)
+
+
+def test_the_dictionary_is_in_the_order_of_first_occurrence() -> None:
+    tokens = Tokeniser().encode(["b a É b", "é c É"])
+    assert tokens.dictionary.to_pylist() == ["b", "a", "é", "c"]
+    assert tokens.indices.tolist() == [0, 1, 2, 0, 2, 3, 2]
+    assert tokens.indices.dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Don’t stop: it's H2O!", ["don't", "stop", "it's", "h2o"]),
+        ("'quoted' rock-n-roll snake_case", ["quoted", "rock", "n", "roll", "snake", "case"]),
+        ("3.14 1,000 v1.2. 7, 8", ["3.14", "1,000", "v1.2", "7", "8"]),
+        ("ΣΟΦΟΣ ПРИВЕТ Straße", ["σοφος", "привет", "straße"]),
+        ("e\u0301te\u0301", ["été"]),
+        ("co\u00adop", ["coop"]),
+        ("日本語のテキスト、2015年", ["日", "本", "語", "の", "テキスト", "2015", "年"]),
+        ("人々", ["人々"]),
+        ("위키백과 한국어", ["위키백과", "한국어"]),
+        ("می‌خواهم", ["می‌خواهم"]),
+        ("हिन्दी विकिपीडिया", ["हिन्दी", "विकिपीडिया"]),
+        ("เกม", ["เก", "ม"]),
+        ("ខ្មែរ", ["ខ្មែ", "រ"]),
+        ("👍🏽️ © + 5€", ["5"]),
+        ("", []),
+    ],
+)
+def test_unicode_words(text: str, words: list[str]) -> None:
+    assert Tokeniser().split(text) == words
+
+
+def test_normal_forms_and_case_are_settings() -> None:
+    assert Tokeniser(normalise="NFKC").split("ﬁne ①") == ["fine", "1"]
+    assert Tokeniser(normalise="none").split("e\u0301") == ["e\u0301"]
+    assert Tokeniser(lower_case=False).split("ÉTÉ Ab") == ["ÉTÉ", "Ab"]
+    assert Tokeniser("reference", lower_case=False).split("Ab") == ["ab"]
+
+
+def test_a_tokeniser_goes_to_a_worker_unchanged() -> None:
+    sent = pickle.loads(pickle.dumps(Tokeniser(lower_case=False, normalise="NFKC")))
+    assert sent.split("ﬁNe") == ["fiNe"]
+
+
+def test_an_unknown_tokeniser_or_form_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(UsageError, match="'bpe'; give one of unicode, reference"):
+        Tokeniser("bpe")
+    with pytest.raises(UsageError, match="'NFD'; give one of NFC"):
+        Tokeniser(normalise="NFD")

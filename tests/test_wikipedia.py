@@ -1,0 +1,173 @@
+"""A dump becomes a corpus: the same for any number of workers, after any end; nothing is lost unsaid."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import pytest
+
+from cluster.artefact import Draft
+from cluster.errors import WordloomError
+from cluster.folder import Folder
+from cluster.progress import Reporter
+from cluster.session import Session
+from ingest import wikipedia
+from ingest.corpus import Corpus
+from ingest.dump import Dump, locate, plan
+from ingest.settings import IngestSettings, VocabularySettings
+from ingest.shard_maker import ShardMaker, SplitRecord
+from ingest.vocabulary import cut_vocabulary
+from tests.dumps import export, page
+
+SETTINGS = IngestSettings(split_bytes=20_000)
+
+
+def plain_dump(folder: Path, pages: list[str]) -> Dump:
+    source = folder / "dump.xml"
+    source.write_bytes(export(pages))
+    return locate(source, folder / "downloads")
+
+
+def some_pages(count: int) -> list[str]:
+    pages = [
+        page(number, f"Page {number}", f"About [[word{number % 17}]] and more. " * 20)
+        for number in range(count)
+    ]
+    pages[5::10] = [
+        page(n, f"Old {n}", "#REDIRECT [[Page 1]]", redirect="Page 1") for n in range(5, count, 10)
+    ]
+    return pages
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(each for each in folder.rglob("*") if each.is_file() and each.name != "manifest.json")
+    return {str(each.relative_to(folder)): hashlib.sha256(each.read_bytes()).hexdigest() for each in files}
+
+
+def by_hand(dump: Dump, output: Path, settings: IngestSettings, *, publish: bool = True) -> list[SplitRecord]:
+    """What `ingest` does, in this process: the shards of every split, then the corpus."""
+    draft = Draft(
+        output,
+        kind="corpus",
+        output_version=wikipedia.OUTPUT_VERSION,
+        inputs={"dump": dump.as_input()},
+        settings=settings,
+    )
+    maker = ShardMaker(draft.folder, draft.making, settings)
+    records = [maker.make(split) for split in plan(dump, settings.split_bytes)]
+    if publish:
+        reporter = Reporter(quiet=True)
+        with reporter.stage("ingest") as stage:
+            wikipedia.publish(draft, dump, records, stage, reporter)
+    return records
+
+
+def test_kept_and_dropped_pages_add_up_in_the_manifest(tmp_path: Path) -> None:
+    by_hand(plain_dump(tmp_path, some_pages(100)), tmp_path / "corpus", SETTINGS)
+    counts = Corpus.open(tmp_path / "corpus").counts
+    assert counts["pages"] == 90
+    assert counts["dropped"]["redirect"] == counts["redirects"] == 10
+    assert counts["pages_in_dump"] == 100 == counts["pages"] + sum(counts["dropped"].values())
+    assert counts["losses"] == []
+    assert sum(shard["tokens"] for shard in counts["shards"]) == counts["tokens"]
+
+
+def test_counts_and_redirects_are_those_of_all_splits(tmp_path: Path) -> None:
+    by_hand(plain_dump(tmp_path, some_pages(100)), tmp_path / "corpus", SETTINGS)
+    corpus = Corpus.open(tmp_path / "corpus")
+    assert len(corpus.shards) > 2
+    counts = {}
+    for batch in corpus.token_counts():
+        counts.update(zip(batch["token"].to_pylist(), batch["count"].to_pylist(), strict=True))
+    assert sum(counts.values()) == corpus.tokens
+    assert len(counts) == corpus.counts["distinct_tokens"]
+    assert counts["about"] == 90 * 20
+    assert corpus.redirects()["title"].to_pylist() == [f"Old {n}" for n in range(5, 100, 10)]
+
+
+def test_many_runs_are_merged_in_a_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Here:
+        """Ray's tasks, done at once."""
+
+        @staticmethod
+        def remote(function):  # type: ignore[no-untyped-def]
+            return type("Task", (), {"remote": staticmethod(function)})
+
+        @staticmethod
+        def get(results):  # type: ignore[no-untyped-def]
+            return results
+
+    dump = plain_dump(tmp_path, some_pages(100))
+    by_hand(dump, tmp_path / "flat", SETTINGS)
+    monkeypatch.setattr(wikipedia, "FAN_IN", 2)
+    monkeypatch.setattr(wikipedia, "ray", Here)
+    by_hand(dump, tmp_path / "tree", SETTINGS)
+    assert digests(tmp_path / "tree") == digests(tmp_path / "flat")
+
+
+def test_a_dump_without_pages_to_keep_says_why(tmp_path: Path) -> None:
+    with pytest.raises(WordloomError, match="empty dump: it holds no page"):
+        by_hand(plain_dump(tmp_path, []), tmp_path / "a", SETTINGS)
+    pages = [page(1, "Talk:A", "b", namespace=1), page(2, "C", "", redirect="D")]
+    with pytest.raises(WordloomError, match=r"all 2 were dropped \(1 redirect, 1 namespace\)"):
+        by_hand(plain_dump(tmp_path, pages), tmp_path / "b", SETTINGS)
+    assert not Folder(tmp_path / "b").exists("manifest.json")
+
+
+def test_a_cut_is_said_and_recorded(tmp_path: Path) -> None:
+    whole = export(some_pages(60))
+    source = tmp_path / "cut.xml"
+    source.write_bytes(whole[: len(whole) * 2 // 3])
+    dump, said = locate(source, tmp_path / "downloads"), io.StringIO()
+    draft = Draft(
+        tmp_path / "corpus",
+        kind="corpus",
+        output_version=wikipedia.OUTPUT_VERSION,
+        inputs={"dump": dump.as_input()},
+        settings=SETTINGS,
+    )
+    maker = ShardMaker(draft.folder, draft.making, SETTINGS)
+    records = [maker.make(split) for split in plan(dump, SETTINGS.split_bytes)]
+    reporter = Reporter(stream=said)
+    with reporter.stage("ingest") as stage:
+        made = wikipedia.publish(draft, dump, records, stage, reporter)
+    assert made.counts["dropped"]["cut"] == 1
+    assert made.counts["losses"]
+    assert all(sentence in said.getvalue() for sentence in made.counts["losses"])
+
+
+@pytest.mark.ray
+def test_workers_and_restarts_change_no_byte(ray_cluster: Session, tmp_path: Path) -> None:
+    dump = plain_dump(tmp_path, some_pages(300))
+    by_hand(dump, tmp_path / "alone", SETTINGS)
+    expected = digests(tmp_path / "alone")
+    # A run that ended early: some splits finished, one half-written, one damaged.
+    begun = tmp_path / "begun"
+    records = by_hand(dump, begun, SETTINGS, publish=False)
+    (begun / "making" / "splits" / "00001.json").unlink()
+    (begun / "shards" / "00002.parquet").unlink()
+    (begun / "shards" / ".partial-0123-00001.parquet").write_bytes(b"half")
+    said = io.StringIO()
+    made = wikipedia.ingest(dump, begun, SETTINGS, Reporter(stream=said), workers=2)
+    (begun / "shards" / ".partial-0123-00001.parquet").unlink()
+    assert f"{len(records) - 2} of {len(records)} splits were finished" in said.getvalue()
+    assert digests(begun) == expected
+    made.verify()
+    # The same again is found, not made.
+    again = wikipedia.ingest(dump, begun, SETTINGS, Reporter(stream=said), workers=1)
+    assert "reused" in said.getvalue()
+    assert again.manifest == made.manifest
+    cut_vocabulary(Corpus(made), tmp_path / "words", VocabularySettings(size=100))
+
+
+@pytest.mark.ray
+def test_a_failure_in_an_actor_is_one_sentence(ray_cluster: Session, tmp_path: Path) -> None:
+    dump = plain_dump(tmp_path, some_pages(100))
+    source = tmp_path / "dump.xml"
+    source.write_bytes(source.read_bytes() + b"more")
+    with pytest.raises(WordloomError, match="run the command again") as caught:
+        wikipedia.ingest(dump, tmp_path / "corpus", SETTINGS, workers=1)
+    assert "\n" not in str(caught.value)
+    assert not Folder(tmp_path / "corpus").exists("manifest.json")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +67,44 @@ def test_the_chain_answers_and_the_second_run_makes_nothing_again(
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "home").rglob("*.parquet")} == before
     lineage = Artefact.open(next(iter((tmp_path / "home" / "vectors").iterdir()))).manifest.inputs
     assert lineage["corpus"].identity == first["artefacts"][0]["identity"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "wordloom", "run", "--home", str(tmp_path / "home"), "--port", "0"]
+    with subprocess.Popen(
+        [*command, *small.ASSIGNMENTS], stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("✓ vocabulary"):  # the start of training is under way
+                process.send_signal(signal.SIGINT)
+                break
+        said = process.stderr.read()
+        assert process.wait(120) == 130
+    assert "goes on" in said and "Traceback" not in said
+    for _ in range(100):  # what was told to end takes a moment for it
+        if not (left := group_members(process.pid)):
+            break
+        time.sleep(0.2)
+    assert not left
+    again = subprocess.run(
+        [*command, *small.ASSIGNMENTS], stderr=subprocess.PIPE, text=True, timeout=400, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert "= ingest: reused" in again.stderr and "/v1/text/generate" in again.stderr
+
+
+def group_members(session_id: int) -> list[str]:
+    """The processes of a session that are still there: what a command has left behind."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                name = (entry / "cmdline").read_text().replace("\0", " ")
+            except OSError:
+                continue
+            if int(fields[3]) == session_id and fields[0] != "Z":
+                found.append(name)
+    return found

@@ -249,7 +249,7 @@ def filesystem_of(location: str) -> tuple[pafs.FileSystem, str]:
         ) from error
     except OSError as error:
         raise WordloomError(
-            f"Cannot reach {location!r} ({str(error).splitlines()[0]}); check the address and the credentials."
+            f"Cannot reach {location!r} ({str(error).splitlines()[0]}); check its name and credentials."
         ) from error
     return filesystem, inside
 

@@ -10,6 +10,8 @@ from cluster.errors import UsageError
 TOKENISERS = ("unicode", "reference")
 MARKUP = ("strip", "keep")
 NORMAL_FORMS = ("NFC", "NFKC", "none")
+# Small dumps are cut for more than one worker, large ones so that a split fits into a worker's memory.
+SPLITS, LEAST_SPLIT, LARGEST_SPLIT = 16, 1 << 20, 8 << 20
 
 # The literature's recipe: raw markup, Latin words and a few marks, 10,000 words.
 INGEST_PRESETS: dict[str, dict[str, Any]] = {"reference": {"tokeniser": "reference", "markup": "keep"}}
@@ -25,7 +27,9 @@ class IngestSettings:
     - `markup`: ``strip`` wiki markup or ``keep`` it;
     - `text`: whether shards keep the text beside the tokens (the character models need it);
     - `namespaces`: the pages that are read, 0 for articles;
-    - `split_bytes`: compressed bytes of the dump in one split. Splits name shards, so it changes the corpus.
+    - `split_bytes`: compressed bytes of the dump in one split, 0 for a sixteenth of the dump, at least 1 and
+      at most 8 MiB. Splits name shards, so it changes the corpus;
+    - `language`: a code to record with the corpus (empty: unknown).
     """
 
     tokeniser: str = "unicode"
@@ -34,7 +38,8 @@ class IngestSettings:
     namespaces: tuple[int, ...] = (0,)
     lower_case: bool = True
     normalise: str = "NFC"
-    split_bytes: int = 8 << 20
+    split_bytes: int = 0
+    language: str = ""
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -46,8 +51,12 @@ class IngestSettings:
                 raise UsageError(f"Setting 'ingest.{name}' is {value!r}; give one of {', '.join(known)}.")
         if not self.namespaces:
             raise UsageError("Setting 'ingest.namespaces' is empty; give at least one, 0 for articles.")
-        if self.split_bytes < 1:
-            raise UsageError(f"Setting 'ingest.split_bytes' is {self.split_bytes}; give at least 1.")
+        if self.split_bytes < 0:
+            raise UsageError(f"Setting 'ingest.split_bytes' is {self.split_bytes}; give 0 or more.")
+
+    def split_size(self, dump_bytes: int) -> int:
+        """Compressed bytes in one split of a dump of so many."""
+        return self.split_bytes or min(max(dump_bytes // SPLITS, LEAST_SPLIT), LARGEST_SPLIT)
 
 
 @dataclass(frozen=True)

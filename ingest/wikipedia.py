@@ -63,7 +63,7 @@ def ingest(
     if draft.published is not None:
         reporter.say(f"= ingest: reused, {draft.published.counts['pages']:,} pages at {draft.location}")
         return draft.published
-    splits = plan(dump, settings.split_bytes)
+    splits = plan(dump, settings.split_size(dump.bytes))
     records = finished(draft.folder, draft.making, splits)
     pending = [split for split in splits if split.index not in records]
     if records:

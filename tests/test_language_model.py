@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,12 +71,13 @@ def text(seed: int, length: int = 400) -> str:
     return "".join(random.choice(WORDS, length // 5))[:length]
 
 
+@functools.cache  # learners hold no training state, and each compiles its graphs
 def learner(
-    settings: LanguageModelSettings = SMALL, pages: int = 12, held_out: list[str] | None = None
+    settings: LanguageModelSettings = SMALL, held_out: tuple[str, ...] | None = None
 ) -> CharacterLanguageModel:
     alphabet = Alphabet("".join(sorted(set("".join(WORDS)))))
-    kept = [text(100), text(101, 35), text(102, 130)] if held_out is None else held_out
-    stream = Pages([text(seed) for seed in range(pages)], kept, alphabet, settings)
+    kept = [text(100), text(101, 35), text(102, 130)] if held_out is None else list(held_out)
+    stream = Pages([text(seed) for seed in range(12)], kept, alphabet, settings)
     return CharacterLanguageModel(stream, alphabet, settings)
 
 
@@ -122,8 +124,7 @@ def test_training_goes_on_bit_for_bit_from_what_was_saved(change: dict[str, Any]
     whole, _ = model.run(model.initial(), blocks, 100)
     first, _ = model.run(model.initial(), blocks[:5], 100)
     saved = {name: array.copy() for name, array in model.save(first).items()}
-    fresh = learner(settings)
-    second, _ = fresh.run(fresh.load(saved), blocks[5:], 100)
+    second, _ = model.run(model.load(saved), blocks[5:], 100)
     assert set(whole) == set(second)
     for name in whole:
         np.testing.assert_array_equal(whole[name], second[name], err_msg=name)
@@ -176,13 +177,13 @@ def test_a_loss_that_is_no_number_is_reported() -> None:
 
 
 def test_a_corpus_without_held_out_pages_has_no_held_out_figure() -> None:
-    model = learner(held_out=[])
+    model = learner(held_out=())
     figures = model.evaluate(model.initial())
     assert math.isnan(figures["held_out_loss"]) and figures["held_out_characters"] == 0
 
 
 def test_an_evaluation_reads_no_more_than_it_may_and_says_how_much() -> None:
-    held_out = [text(seed) for seed in range(200, 260)]
+    held_out = tuple(text(seed) for seed in range(200, 260))
     model = learner(dataclasses.replace(SMALL, held_out_characters=640), held_out=held_out)
     figures = model.evaluate(model.initial())
     assert figures["held_out_characters"] == 640

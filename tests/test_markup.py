@@ -79,8 +79,8 @@ def test_paragraphs_stay_apart() -> None:
 
 
 # "_" stands for a space.
-HOSTILE = """{{ }} [[ ]] {| \\n{| \\n|} {{lang|a| [[a| <ref> <!-- <nowiki> < <a_ ' {{[[ [[{{]] =_ \\n=_= [http:// -{
-    [http://a_ (_ __\\n \\n & __A <math>{{ ]]]"""
+HOSTILE = """{{ }} [[ ]] {| \\n{| \\n|} {{lang|a| [[a| <ref> <!-- <nowiki> < <a_ ' {{[[ [[{{]] =_ \\n=_= -{
+    [http:// [http://a_ (_ __\\n \\n & __A <math>{{ ]]]"""
 
 
 @pytest.mark.parametrize("piece", HOSTILE.split())

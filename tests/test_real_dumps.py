@@ -21,8 +21,20 @@ REDUCED = [
 
 def run(source: Path, home: Path) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-m", "wordloom", "run", "--source", str(source), "--home", str(home)]
-        + ["--port", "0", "--json", *REDUCED],
+        [
+            sys.executable,
+            "-m",
+            "wordloom",
+            "run",
+            "--source",
+            str(source),
+            "--home",
+            str(home),
+            "--port",
+            "0",
+            "--json",
+            *REDUCED,
+        ],
         stdout=subprocess.PIPE,
         text=True,
         timeout=1200,

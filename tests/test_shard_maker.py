@@ -29,7 +29,7 @@ def make(dump: Dump, into: Path, **settings: object) -> list[SplitRecord]:
     chosen = IngestSettings(**settings)  # type: ignore[arg-type]
     folder = Folder(into)
     maker = ShardMaker(folder, folder.child("making"), chosen)
-    return [maker.make(split) for split in plan(dump, chosen.split_bytes)]
+    return [maker.make(split) for split in plan(dump, chosen.split_size(dump.bytes))]
 
 
 def test_every_page_is_kept_or_dropped_for_a_reason(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_markup_can_be_kept_and_text_left_out(tmp_path: Path) -> None:
     (record,) = make(dump_of(tmp_path, PAGES), tmp_path / "out", **settings)
     table = Folder(tmp_path / "out").read_table("shards/00000.parquet")
     assert table.column_names == ["page_id", "revision_id", "title", "tokens"]
-    assert table["tokens"].to_pylist()[0] == "the cat is a pet . category : cats".split()
+    assert table["tokens"].to_pylist()[0] == ["the", "cat", "is", "a", "pet", ".", "category", ":", "cats"]
     assert record.pages == 3  # the page that is one template has text when markup is kept
 
 
@@ -98,7 +98,7 @@ def test_much_text_in_one_split_gives_several_shards(tmp_path: Path, monkeypatch
 
 def test_a_split_is_finished_when_its_record_and_all_its_files_are_there(tmp_path: Path) -> None:
     dump = dump_of(tmp_path, PAGES)
-    splits = plan(dump, IngestSettings().split_bytes)
+    splits = plan(dump, IngestSettings().split_size(dump.bytes))
     folder = Folder(tmp_path / "out")
     making = folder.child("making")
     assert finished(folder, making, splits) == {}

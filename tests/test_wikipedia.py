@@ -56,7 +56,7 @@ def by_hand(dump: Dump, output: Path, settings: IngestSettings, *, publish: bool
         settings=settings,
     )
     maker = ShardMaker(draft.folder, draft.making, settings)
-    records = [maker.make(split) for split in plan(dump, settings.split_bytes)]
+    records = [maker.make(split) for split in plan(dump, settings.split_size(dump.bytes))]
     if publish:
         reporter = Reporter(quiet=True)
         with reporter.stage("ingest") as stage:

@@ -86,3 +86,15 @@ def test_the_order_of_windows_depends_on_seed_and_block_alone(seed: int) -> None
     one, other = (cut_windows(block_of([2000], index=3), 4, 50, 25, seed) for _ in range(2))
     np.testing.assert_array_equal(one.inputs, other.inputs)
     assert not np.array_equal(one.inputs, cut_windows(block_of([2000], index=4), 4, 50, 25, seed).inputs)
+
+
+def test_short_blocks_take_the_shape_of_full_ones() -> None:
+    windows = cut_streams(block_of([25]), batch=2, steps=5, start=START)
+    count, *arrays = windows.arrays(8)
+    assert count == len(windows) == 3
+    assert all(len(each) == 8 for each in arrays)
+    np.testing.assert_array_equal(arrays[0][:3], windows.inputs)
+    assert not arrays[2][3:].any()
+    parts = list(windows.parts(2))
+    assert [len(part) for part in parts] == [2, 1]
+    np.testing.assert_array_equal(np.concatenate([part.targets for part in parts]), windows.targets)

@@ -66,7 +66,7 @@ class EmbeddingsSettings:
     subsample: float = 1e-3
     unknown: bool = False
     epochs: int = 5
-    learning_rate: float = 0.025
+    learning_rate: float = 0.05
     final_learning_rate: float = 0.0001
     smoothing: float = 0.75
     tokens_per_step: int = 1024

@@ -74,12 +74,9 @@ class CharacterLanguageModel:
         self.shapes = CharacterModel.shapes(alphabet, self.network)
         self.adam = Adam()
         self._held_out: list[Ids] | None = None
-        # On the CPU, XLA makes a training step 8 % slower here and takes seconds to compile; on a GPU it
-        # saves the launches of the loop's small kernels.
-        compiled = bool(tf.config.list_physical_devices("GPU"))
-        options = {"jit_compile": compiled, "reduce_retracing": not compiled, "autograph": False}
-        self._train = tf.function(self._train_block, **options)
-        self._losses = tf.function(self._window_losses, **options)
+        # XLA: 1.8 times the characters a second at 16 x 32, 1.5 times at 32 x 64; about 4 s to compile.
+        self._train = tf.function(self._train_batches, jit_compile=True, autograph=False)
+        self._losses = tf.function(self._window_losses, jit_compile=True, autograph=False)
 
     # the contract of the loop
 
@@ -103,24 +100,17 @@ class CharacterLanguageModel:
             ("loss_sum", "loss_weight", "gradient_norm_sum", "gradient_norm_weight"), 0.0
         ) | {"characters": 0, "unknown_characters": 0}
         for block in blocks:
-            windows = self.windows(block)
             sums["characters"] += len(block)
             sums["unknown_characters"] += int((block.values[block.start : block.stop] == UNKNOWN).sum())
-            if not len(windows):
-                continue
-            parameters, slots, loss, weight, norm = self._train(
-                parameters,
-                slots,
-                tf.constant(windows.inputs),
-                tf.constant(windows.targets),
-                tf.constant(windows.weights),
-                tf.constant(windows.starts),
-                tf.constant(self.rate(block.index, total_blocks), tf.float32),
-            )
-            sums["loss_sum"] += float(loss)
-            sums["loss_weight"] += float(weight)
-            sums["gradient_norm_sum"] += float(norm)
-            sums["gradient_norm_weight"] += len(windows)
+            rate = tf.constant(self.rate(block.index, total_blocks), tf.float32)
+            for windows in self.windows(block).parts(self.settings.windows):
+                parameters, slots, loss, weight, norm = self._train(
+                    parameters, slots, *map(tf.constant, windows.arrays(self.settings.windows)), rate
+                )
+                sums["loss_sum"] += float(loss)
+                sums["loss_weight"] += float(weight)
+                sums["gradient_norm_sum"] += float(norm)
+                sums["gradient_norm_weight"] += len(windows)
         return _joined(parameters, slots), sums
 
     def exchange(self, state: State, group: Group, weight: float) -> State:
@@ -194,17 +184,18 @@ class CharacterLanguageModel:
 
     # the compiled parts
 
-    def _train_block(
+    def _train_batches(
         self,
         parameters: State,
         slots: State,
+        count: tf.Tensor,
         inputs: tf.Tensor,
         targets: tf.Tensor,
         weights: tf.Tensor,
         starts: tf.Tensor,
         rate: tf.Tensor,
     ) -> tuple[State, State, tf.Tensor, tf.Tensor, tf.Tensor]:
-        count = tf.shape(inputs)[0]
+        """A step for each of the first `count` batches of [k, steps, batch]; the others are filling."""
         empty = self.network.zero_carry(self.settings.batch)
         carried = self.settings.carry == "streams"
 
@@ -230,7 +221,7 @@ class CharacterLanguageModel:
             lambda k, *_: k < count,
             body,
             (tf.constant(0), parameters, slots, empty, (zero, zero, zero)),
-            maximum_iterations=count,
+            maximum_iterations=inputs.shape[0],
         )
         return parameters, slots, *sums
 

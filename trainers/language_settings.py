@@ -38,24 +38,24 @@ class LanguageModelSettings:
     reset: str = "after"
     peepholes: bool = False
     layers: int = 1
-    units: int = 256
+    units: int = 200
     gate_bias: float | None = None
     alphabet: str = "derived"
     alphabet_size: int = 200
     carry: str = "streams"
-    batch: int = 32
-    steps: int = 64
+    batch: int = 16
+    steps: int = 32
     stride: int = 25
-    windows: int = 8
-    learning_rate: float = 0.005
+    windows: int = 16
+    learning_rate: float = 0.01
     schedule: str = "linear"
     clip: float = 1.0
     clip_by: str = "global_norm"
     epochs: int = 4
-    epoch_batches: int = 200
+    epoch_batches: int = 800
     patience: int = 0
-    exchange_blocks: int = 2
-    held_out_characters: int = 100_000
+    exchange_blocks: int = 4
+    held_out_characters: int = 60_000
     seed: int = 0
 
     def __post_init__(self) -> None:

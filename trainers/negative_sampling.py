@@ -28,6 +28,9 @@ from trainers.embeddings import (
 
 Tensor = Any
 
+# The most that rate times pairs may be for one row in one step.
+LIMIT = 12.0
+
 
 class NegativeSampling:
     """The loss ``negative_sampling``: tables "input" and "output", float32 [V, d]."""
@@ -40,7 +43,7 @@ class NegativeSampling:
         self.keep: Floats = keep_probabilities(counts, settings)
         self.segment = segment_size(settings)
         self._sampler = Sampler(self.noise)
-        self._scales = tf.constant(_scales(counts, self.keep, self.noise, settings))
+        self._one_centre = float((settings.window + 1) * (1 + settings.negative))
 
     def initial(self, random: np.random.Generator) -> dict[str, np.ndarray]:
         """Input vectors uniform in +-0.5 / d, output vectors zero, as in word2vec's program."""
@@ -77,31 +80,26 @@ class NegativeSampling:
         """Does the first `count` of the steps; the summed loss of each, float64 [capacity]."""
         capacity = rates.shape[0]
 
-        def step(at: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
-            loss = self._step(
-                variables["input"],
-                variables["output"],
-                rates[at],
-                values[at],
-                left[at],
-                right[at],
-                negatives[at],
-            )
-            return at + 1, tf.tensor_scatter_nd_update(losses, [[at]], [loss])
+        def step(at: Tensor, losses: Tensor, *masses: Tensor) -> tuple[Tensor, ...]:
+            arrays = (rates[at], values[at], left[at], right[at], negatives[at])
+            loss, masses = self._step(variables["input"], variables["output"], masses, *arrays)
+            return at + 1, tf.tensor_scatter_nd_update(losses, [[at]], [loss]), *masses
 
-        start = (tf.constant(0), tf.zeros(capacity, tf.float64))
-        return tf.while_loop(lambda at, losses: at < count, step, start, parallel_iterations=1)[1]
+        none = tf.zeros(self.size, tf.float32)
+        start = (tf.constant(0), tf.zeros(capacity, tf.float64), none, none)
+        return tf.while_loop(lambda at, *_: at < count, step, start, parallel_iterations=1)[1]
 
     def _step(
         self,
         table_in: tf.Variable,
         table_out: tf.Variable,
+        masses: tuple[Tensor, ...],
         rate: Tensor,
         values: Tensor,
         left: Tensor,
         right: Tensor,
         negatives: Tensor,
-    ) -> Tensor:
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         own = self.settings
         d, window, tile, shared = own.vector_size, own.window, own.tile, own.negatives_per_tile
         lanes, segment = own.tokens_per_step // self.segment, self.segment
@@ -133,27 +131,49 @@ class NegativeSampling:
         dx = tf.matmul(error, y) + tf.matmul(noise_error, z)
         dy = tf.matmul(error, x, transpose_a=True)
         dz = tf.matmul(noise_error, x, transpose_a=True)
-        # Tiles of a lane overlap by 2 windows: lay their gradients over each other.
-        dy = tf.reshape(dy, [lanes, a_lane, reach, d])
-        dy = tf.add_n(
-            [tf.pad(dy[:, t], [[0, 0], [t * tile, (a_lane - 1 - t) * tile], [0, 0]]) for t in range(a_lane)]
-        )
-        self._add(table_in, centres, rate * tf.gather(self._scales[0], centres), tf.reshape(dx, [-1, d]))
+        dy = self._overlaid(dy)
+        # How many pairs pull at each row, a negative counted by its weight.
+        pulls_x = tf.reshape(left + right, [-1]) * (1 + own.negative)
+        pulls_y = tf.reshape(self._overlaid(tf.reduce_sum(near, 1)), [-1])
+        pulls_z = tf.repeat(tf.reduce_sum(weight, [1, 2]), shared)
         # One scatter that depends on all that was gathered: with two, XLA copies the table at every step.
         touched = tf.concat([around, drawn], 0)
         change = tf.concat([tf.reshape(dy, [-1, d]), tf.reshape(dz, [-1, d])], 0)
-        self._add(table_out, touched, rate * tf.gather(self._scales[1], touched), change)
-        return tf.reduce_sum(tf.cast(loss, tf.float64))
+        pulls = tf.concat([pulls_y, pulls_z], 0)
+        mass_in = self._add(
+            table_in, masses[0], centres, rate, tf.reshape(dx, [-1, d]), tf.cast(pulls_x, tf.float32)
+        )
+        mass_out = self._add(table_out, masses[1], touched, rate, change, pulls)
+        return tf.reduce_sum(tf.cast(loss, tf.float64)), (mass_in, mass_out)
 
-    @staticmethod
-    def _add(table: tf.Variable, rows: Tensor, rates: Tensor, change: Tensor) -> None:
-        tf.raw_ops.ResourceScatterAdd(resource=table.handle, indices=rows, updates=rates[:, None] * change)
+    def _overlaid(self, change: Tensor) -> Tensor:
+        """[tiles, L + 2 window, ...] to [lanes, segment + 2 window, ...]: the tiles of a lane overlap by
+        two windows, where they are added up."""
+        own = self.settings
+        tile, a_lane = own.tile, self.segment // own.tile
+        rest = change.shape[2:]
+        change = tf.reshape(change, [-1, a_lane, tile + 2 * own.window, *rest])
+        around = [[0, 0]] * len(rest)
+        return tf.add_n(
+            [
+                tf.pad(change[:, t], [[0, 0], [t * tile, (a_lane - 1 - t) * tile], *around])
+                for t in range(a_lane)
+            ]
+        )
 
+    def _add(
+        self, table: tf.Variable, mass: Tensor, rows: Tensor, rate: Tensor, change: Tensor, pulls: Tensor
+    ) -> Tensor:
+        """Adds `change` to the rows, less where many pairs pull at one row; `mass` [V] is zero and stays so.
 
-def _scales(counts: np.ndarray, keep: Floats, noise: Doubles, settings: EmbeddingsSettings) -> np.ndarray:
-    occurring = np.asarray(counts, np.float64) * keep
-    occurring *= settings.tokens_per_step / max(occurring.sum(), 1.0)
-    drawn = noise * (settings.tokens_per_step // settings.tile * settings.negatives_per_tile)
-    inputs = np.minimum(1.0, 1.0 / np.sqrt(np.maximum(occurring, 1e-30)))
-    outputs = np.minimum(1.0, 1.0 / np.sqrt(np.maximum(occurring + drawn, 1e-30)))
-    return np.stack([inputs, outputs]).astype(np.float32)
+        A row's summed gradient is that of its pairs at the row's old value, and overshoots where they are
+        many: it is scaled by 1 / sqrt of their number, relative to what one centre has, and such that rate
+        times number never passes LIMIT.
+        """
+        mass = tf.tensor_scatter_nd_add(mass, rows[:, None], pulls)
+        total = tf.maximum(tf.gather(mass, rows), 1.0)
+        scale = tf.minimum(1.0, tf.sqrt(self._one_centre / total))
+        scale = tf.minimum(rate * scale, LIMIT / total)
+        tf.raw_ops.ResourceScatterAdd(resource=table.handle, indices=rows, updates=scale[:, None] * change)
+        # Zeros that depend on what was gathered, so that XLA sees the order and copies nothing.
+        return tf.tensor_scatter_nd_update(mass, rows[:, None], total * 0.0)

@@ -85,7 +85,7 @@ class SkipGram:
         self.counts = np.asarray(counts, np.int64)
         self.settings = settings
         self.blocks_per_exchange = settings.blocks_per_exchange
-        losses = {"negative_sampling": NegativeSampling, "nce": NoiseContrastive}
+        losses: dict[str, Any] = {"negative_sampling": NegativeSampling, "nce": NoiseContrastive}
         self.objective: Objective = losses[settings.loss](self.counts, settings)
         self._xla = settings.xla
         self._compiled: Any = None

@@ -178,7 +178,7 @@ class WordVectors:
         vector = np.asarray(query, np.float32)
         if vector.shape != (self.vector_size,):
             raise WordloomError(
-                f"A vector of shape {vector.shape} does not fit these vectors; give {self.vector_size} numbers."
+                f"A vector of shape {vector.shape} does not fit these; give {self.vector_size} numbers."
             )
         return vector
 
@@ -205,9 +205,9 @@ def write_vectors(
     table = np.ascontiguousarray(vectors, np.float32)
     header = np.lib.format.header_data_from_array_1_0(table)
     with folder.writer(VECTORS) as stream:
-        np.lib.format.write_array_header_1_0(stream, header)  # type: ignore[arg-type]
+        np.lib.format.write_array_header_1_0(stream, header)
         for at in range(0, len(table), ROWS):
-            stream.write(memoryview(table[at : at + ROWS]).cast("B"))
+            stream.write(table[at : at + ROWS].tobytes())
     vocabulary = pa.table(
         {"token": pa.array(list(words), pa.string()), "count": pa.array(counts, pa.int64())}
     )

@@ -7,7 +7,9 @@ time-major.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +32,19 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def parts(self, most: int) -> Iterator[Windows]:
+        """The same batches, at most `most` at a time."""
+        for first in range(0, len(self), most):
+            part = slice(first, first + most)
+            yield Windows(self.inputs[part], self.targets[part], self.weights[part], self.starts[part])
+
+    def arrays(self, k: int) -> tuple[npt.NDArray[Any], ...]:
+        """How many batches there are, and inputs, targets, weights and starts filled up to `k` of them: one
+        shape for every block, so that one compiled graph takes them all."""
+        widths = [(0, k - len(self)), (0, 0), (0, 0)]
+        arrays = (self.inputs, self.targets, self.weights, self.starts)
+        return (np.array(len(self), np.int32), *(np.pad(each, widths) for each in arrays))
 
 
 def cut_streams(block: Block, batch: int, steps: int, start: int) -> Windows:

@@ -29,7 +29,7 @@ from trainers.embeddings import (
 Tensor = Any
 
 # The most that rate times pairs may be for one row in one step.
-LIMIT = 12.0
+LIMIT = 2.0
 
 
 class NegativeSampling:

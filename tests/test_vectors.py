@@ -1,5 +1,3 @@
-"""Word vectors answer exactly, and an unknown word is a sentence with near spellings."""
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -9,63 +7,103 @@ import pytest
 
 from cluster.artefact import Draft, Input
 from cluster.errors import WordloomError
-from trainers.vectors import UnknownWordError, WordVectors, write_vectors
+from trainers.vectors import KIND, WordVectors, write_vectors
 
-WORDS = ["<unk>", *(f"word{number}" for number in range(199))]
-TABLE = np.random.default_rng(5).normal(size=(200, 12)).astype(np.float32)
-VECTORS = WordVectors(WORDS, TABLE, np.arange(200, 0, -1))
-
-
-def cosines(target: np.ndarray) -> np.ndarray:
-    return TABLE @ target / np.linalg.norm(TABLE, axis=1) / np.linalg.norm(target)
+WORDS = ["<unk>", "the", "cat", "cats", "dog", "sun"]
+TABLE = np.array([[1, 1, 0], [0, 0, 3], [1, 0, 0], [2, 0.1, 0], [0.8, 0.3, 0], [0, 1, 1]], np.float32)
 
 
-def test_the_nearest_are_those_of_a_full_sort() -> None:
-    scores = cosines(TABLE[10])
-    scores[[0, 10]] = -2  # <unk> and the word itself are no answers
-    best = np.argsort(-scores)[:7]
-    found = VECTORS.most_similar(WORDS[10], topn=7)
-    assert [word for word, _ in found] == [WORDS[each] for each in best]
-    assert [score for _, score in found] == pytest.approx(scores[best], abs=1e-5)
+@pytest.fixture
+def vectors() -> WordVectors:
+    return WordVectors(WORDS, TABLE, [9, 8, 7, 6, 5, 4])
 
 
-def test_an_analogy_is_the_sum_of_unit_vectors() -> None:
-    a, b, c = (TABLE[each] / np.linalg.norm(TABLE[each]) for each in (1, 2, 3))
-    scores = cosines(b - a + c)
-    scores[[0, 1, 2, 3]] = -2
-    assert VECTORS.analogy("word0", "word1", "word2", topn=1)[0][0] == WORDS[int(np.argmax(scores))]
+def published(folder: Path, table: np.ndarray = TABLE) -> Path:
+    inputs = {"corpus": Input("corpus", "c" * 64, "nowhere")}
+    draft = Draft(folder, kind=KIND, output_version=1, inputs=inputs, settings={})
+    draft.publish({"words": len(WORDS)}, write_vectors(draft.folder, table, WORDS, np.arange(len(WORDS))))
+    return folder
 
 
-def test_similarity_is_the_cosine() -> None:
-    assert VECTORS.similarity("word0", "word0") == pytest.approx(1)
-    expected = cosines(TABLE[1])[2]
-    assert VECTORS.similarity("word0", "word1") == pytest.approx(expected, abs=1e-5)
-
-
-def test_an_unknown_word_is_told_with_what_is_spelt_alike() -> None:
-    assert "word1" in VECTORS and "wrod1" not in VECTORS
-    with pytest.raises(UnknownWordError, match="did you mean"):
-        VECTORS["wordd1"]
-    with pytest.raises(KeyError):
-        VECTORS["zzzzzz"]
-
-
-def test_a_published_table_opens_mapped_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
-    dump = Input("dump", "d" * 64, "/d")
-    draft = Draft(tmp_path / "v", kind="vectors", output_version=1, inputs={"dump": dump}, settings={})
-    draft.publish({}, write_vectors(draft.folder, TABLE, WORDS, np.arange(200)))
-    opened = WordVectors.open(tmp_path / "v")
+def test_published_vectors_are_mapped_into_memory_and_the_same(tmp_path: Path) -> None:
+    opened = WordVectors.open(published(tmp_path / "vectors"))
     assert isinstance(opened.vectors, np.memmap)
-    np.testing.assert_array_equal(opened["word5"], TABLE[6])
-    np.testing.assert_array_equal(opened[["word5", "word7"]], TABLE[[6, 8]])
-    assert opened.key_to_index["word5"] == 6 and opened.index_to_key[6] == "word5" and len(opened) == 200
-    (tmp_path / "v" / "vectors.npy").write_bytes(b"not numpy")
+    np.testing.assert_array_equal(opened.vectors, TABLE)
+    assert opened.index_to_key == WORDS
+    assert opened.counts is not None
+    assert opened.counts.tolist() == [0, 1, 2, 3, 4, 5]
+    np.testing.assert_array_equal(np.load(tmp_path / "vectors" / "vectors.npy"), TABLE)
+
+
+def test_a_damaged_table_is_one_sentence(tmp_path: Path) -> None:
+    path = published(tmp_path / "vectors")
+    (path / "vectors.npy").write_bytes(b"\x93NUMPY rubbish")
     with pytest.raises(WordloomError, match="damaged"):
-        WordVectors.open(tmp_path / "v")
+        WordVectors.open(path)
+    with pytest.raises(WordloomError, match="no vectors artefact"):
+        WordVectors.open(tmp_path / "none")
+
+
+def test_it_is_a_mapping_of_words(vectors: WordVectors) -> None:
+    assert len(vectors) == 6
+    assert "cat" in vectors
+    assert "moon" not in vectors
+    assert list(vectors) == WORDS
+    assert vectors.key_to_index["dog"] == 4
+    np.testing.assert_array_equal(vectors["dog"], TABLE[4])
+    np.testing.assert_array_equal(vectors[["dog", 1]], TABLE[[4, 1]])
+    vectors["dog"][:] = 0
+    np.testing.assert_array_equal(vectors["dog"], TABLE[4])
+
+
+def test_neighbours_are_those_of_a_plain_sort_of_cosines(vectors: WordVectors) -> None:
+    unit = TABLE / np.linalg.norm(TABLE, axis=1, keepdims=True)
+    cosines = unit @ unit[2]
+    wanted = [WORDS[i] for i in np.argsort(-cosines) if i not in (0, 2)]
+    found = vectors.most_similar("cat", topn=99)
+    assert [word for word, _ in found] == wanted
+    np.testing.assert_allclose([score for _, score in found], np.sort(cosines[[1, 3, 4, 5]])[::-1], atol=1e-6)
+    assert vectors.most_similar("cat", topn=2) == found[:2]
+    assert vectors.most_similar("cat", topn=0) == []
+    assert vectors.similarity("cat", "dog") == pytest.approx(unit[2] @ unit[4], abs=1e-6)
+
+
+def test_neighbours_of_sums_differences_and_of_a_vector(vectors: WordVectors) -> None:
+    unit = TABLE / np.linalg.norm(TABLE, axis=1, keepdims=True)
+    target = unit[3] + unit[5] - unit[2]
+    wanted = max((1, 4), key=lambda i: float(unit[i] @ target))
+    assert vectors.most_similar(["cats", "sun"], "cat", topn=1)[0][0] == WORDS[wanted]
+    assert vectors.analogy("cat", "cats", "sun", topn=1)[0][0] == WORDS[wanted]
+    assert vectors.most_similar(TABLE[2], topn=1)[0][0] == "cat"
+    assert vectors.most_similar(TABLE[[2, 2]], topn=1, restrict=2)[0][0] == "the"
+    with pytest.raises(WordloomError, match="at least one word"):
+        vectors.most_similar()
+    with pytest.raises(WordloomError, match="3 numbers"):
+        vectors.most_similar(np.zeros(4))
+
+
+def test_an_unknown_word_is_an_error_that_names_words_spelt_alike(vectors: WordVectors) -> None:
+    with pytest.raises(KeyError) as caught:
+        vectors["catz"]
+    assert str(caught.value) == "The word 'catz' has no vector; did you mean 'cats' or 'cat'?"
+    assert isinstance(caught.value, WordloomError)
+    with pytest.raises(WordloomError, match="did you mean 'dog'"):
+        vectors.similarity("cat", "DOG")
+    with pytest.raises(WordloomError, match="no word of the vocabulary"):
+        vectors.most_similar("zzzzzz")
+    with pytest.raises(WordloomError, match="no row 6"):
+        vectors[6]
+
+
+def test_a_zero_vector_is_no_ones_neighbour_and_no_nan() -> None:
+    vectors = WordVectors(["a", "b", "zero"], [[1, 0], [1, 1], [0, 0]])
+    assert vectors.most_similar("a")[-1] == ("zero", 0.0)
+    assert vectors.similarity("a", "zero") == 0.0
+    assert [score for _, score in vectors.most_similar("zero")] == [0.0, 0.0]
 
 
 def test_words_and_vectors_must_fit() -> None:
-    with pytest.raises(WordloomError, match="do not fit"):
-        WordVectors(["a"], TABLE)
-    with pytest.raises(WordloomError, match="more than one"):
-        WordVectors(["a"] * 200, TABLE)
+    with pytest.raises(WordloomError, match="2 words"):
+        WordVectors(["a", "b"], [[1.0]])
+    with pytest.raises(WordloomError, match="'a' has more than one"):
+        WordVectors(["a", "a"], [[1.0], [2.0]])

@@ -1,0 +1,30 @@
+"""What training gives for a fixed input under an output version. Floating point differs a little between
+processors, so the figures are compared within a tolerance that no change of the method would stay within."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests import test_language_model, test_skipgram
+from trainers import jobs
+from trainers.group import LocalGroup
+
+RAISE = "if the output was changed on purpose, raise {} in trainers/jobs.py and mend the figures here"
+
+
+def test_embeddings_are_what_they_were_at_this_output_version() -> None:
+    made = test_skipgram.learner()
+    figures = made.evaluate(test_skipgram.trained(made, range(12)))
+    golden = {"held_out_loss": 2.19561, "held_out_auc": 0.82065}
+    assert jobs.EMBEDDINGS_VERSION == 1
+    assert figures == pytest.approx(golden, rel=2e-3), RAISE.format("EMBEDDINGS_VERSION")
+
+
+def test_the_language_model_is_what_it_was_at_this_output_version() -> None:
+    made = test_language_model.learner()
+    blocks = [made.stream.block(index) for index in range(12)]
+    state, _ = made.run(made.initial(), blocks, 24)
+    figures = made.evaluate(made.exchange(state, LocalGroup(), 1.0))
+    assert jobs.LANGUAGE_MODEL_VERSION == 1
+    golden = pytest.approx(1.77451, rel=2e-3)
+    assert figures["held_out_loss"] == golden, RAISE.format("LANGUAGE_MODEL_VERSION")

@@ -1,110 +1,214 @@
-"""What is drawn for skip-gram: every pair in reach is trained once, and nothing across pages."""
-
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from cluster.errors import UsageError
-from trainers import embeddings
-from trainers.embeddings import PRESETS, EmbeddingsSettings
+from trainers.embeddings import (
+    PRESETS,
+    Centres,
+    EmbeddingsSettings,
+    Sampler,
+    distinct_candidates,
+    draw,
+    held_out_pairs,
+    keep_probabilities,
+    log_uniform,
+    noise,
+    pairs,
+    segment_size,
+    steps,
+)
 from trainers.stream import Block
 
-SETTINGS = EmbeddingsSettings(window=3, tokens_per_step=64, tile=8, negatives_per_tile=4, subsample=0.0)
+LENGTHS = [3, 1, 40, 7, 25, 2, 60]
+PAGE = np.repeat(np.arange(len(LENGTHS), dtype=np.int32), LENGTHS)
+VALUES = np.arange(1, len(PAGE) + 1, dtype=np.int32)  # every token is told apart
+ALL = np.ones(len(VALUES) + 1, np.float32)
 
 
-def blocks(values: np.ndarray, page: np.ndarray, size: int, halo: int) -> list[Block]:
+def blocks(size: int, halo: int) -> list[Block]:
     made = []
-    for index, first in enumerate(range(0, len(values), size)):
-        last = min(first + size, len(values))
-        begin, end = max(first - halo, 0), min(last + halo, len(values))
-        made.append(Block(index, 0, values[begin:end], page[begin:end], first - begin, last - begin))
+    for index, begin in enumerate(range(0, len(VALUES), size)):
+        end = min(begin + size, len(VALUES))
+        first, last = max(0, begin - halo), min(len(VALUES), end + halo)
+        made.append(Block(index, 0, VALUES[first:last], PAGE[first:last], begin - first, end - first))
     return made
 
 
-def brute_force(values: np.ndarray, page: np.ndarray, radius: np.ndarray) -> Counter[tuple[int, int]]:
-    """Each (centre, context) pair by the definition."""
+def brute_force(block: Block, radius: np.ndarray) -> Counter[tuple[int, int]]:
     found: Counter[tuple[int, int]] = Counter()
-    for at in range(len(values)):
-        for other in range(max(0, at - radius[at]), min(len(values), at + radius[at] + 1)):
-            if other != at and page[at] == page[other]:
-                found[int(values[at]), int(values[other])] += 1
+    for number, at in enumerate(range(block.start, block.stop)):
+        for other in range(len(block.values)):
+            if other != at and abs(other - at) <= radius[number] and block.page[other] == block.page[at]:
+                found[int(block.values[at]), int(block.values[other])] += 1
     return found
 
 
-@pytest.mark.parametrize("size", [1, 7, 50, 1000])
-def test_every_pair_in_reach_is_trained_once_over_block_borders(size: int) -> None:
-    random = np.random.default_rng(1)
-    values = random.integers(1, 30, 300).astype(np.int32)
-    page = np.sort(random.integers(0, 9, 300)).astype(np.int32)
-    keep = np.ones(30, np.float32)
-    trained: Counter[tuple[int, int]] = Counter()
-    radii = []
-    for block in blocks(values, page, size, halo=SETTINGS.halo):
-        # The radius is what `draw` draws behind the numbers that thin the block out.
-        fresh = np.random.default_rng([3, block.index])
-        fresh.random(len(block.values), np.float32)
-        radii.append(fresh.integers(1, SETTINGS.window + 1, len(block), np.int32))
-        drawn = embeddings.draw(block, keep, SETTINGS.window, np.random.default_rng([3, block.index]))
-        trained.update(zip(*(each.tolist() for each in embeddings.pairs(drawn)), strict=True))
-    assert trained == brute_force(values, page, np.concatenate(radii))
+@pytest.mark.parametrize("size", [1, 5, 16, 1000])
+def test_the_pairs_are_those_of_a_brute_force_count(size: int) -> None:
+    window = 4
+    for block in blocks(size, halo=window):
+        random = np.random.default_rng([7, block.index])
+        found = Counter(
+            zip(*(each.tolist() for each in pairs(draw(block, ALL, window, random))), strict=True)
+        )
+        random = np.random.default_rng([7, block.index])
+        random.random(len(block.values), np.float32)
+        radius = random.integers(1, window + 1, len(block), np.int32)
+        assert found == brute_force(block, radius)
 
 
-def test_the_tiles_of_the_steps_hold_exactly_the_drawn_pairs() -> None:
-    random = np.random.default_rng(2)
-    values = random.integers(1, 30, 500).astype(np.int32)
-    page = np.sort(random.integers(0, 5, 500)).astype(np.int32)
-    (block,) = blocks(values, page, 500, 0)
-    drawn = embeddings.draw(block, np.ones(30, np.float32), SETTINGS.window, random)
-    segment = embeddings.segment_size(SETTINGS)
-    sampler = embeddings.Sampler(embeddings.noise(np.bincount(values, minlength=30), SETTINGS))
-    cut = embeddings.steps(drawn, SETTINGS, segment, sampler, random)
+@pytest.mark.parametrize("size", [1, 5, 16, 1000])
+def test_no_pair_is_lost_at_the_borders_of_blocks(size: int) -> None:
+    # With radius 1 nothing is left to chance: each token has each neighbour of its page exactly once.
     found: Counter[tuple[int, int]] = Counter()
-    window = SETTINGS.window
-    for step, lane, place in np.ndindex(cut.left.shape):
-        row = cut.values[step, lane]
-        at = place + window
-        for offset in range(-int(cut.left[step, lane, place]), int(cut.right[step, lane, place]) + 1):
-            if offset:
-                found[int(row[at]), int(row[at + offset])] += 1
-    expected = Counter(zip(*(each.tolist() for each in embeddings.pairs(drawn)), strict=True))
-    assert found == expected
+    for block in blocks(size, halo=1):
+        drawn = draw(block, ALL, 1, np.random.default_rng(0))
+        found.update(zip(*(each.tolist() for each in pairs(drawn)), strict=True))
+    same = PAGE[1:] == PAGE[:-1]
+    near = list(zip(VALUES[:-1][same].tolist(), VALUES[1:][same].tolist(), strict=True))
+    assert found == Counter(near + [(b, a) for a, b in near])
 
 
-def test_frequent_words_are_thinned_out_and_rare_ones_kept() -> None:
-    counts = np.array([0, 100_000, 1_000, 1])
-    keep = embeddings.keep_probabilities(counts, replace(SETTINGS, subsample=1e-3))
-    assert keep[1] < keep[2] <= keep[3] == 1
-    assert (embeddings.keep_probabilities(counts, SETTINGS)[1:] == 1).all()
+def test_every_radius_is_drawn_equally_often() -> None:
+    values = np.ones(40_000, np.int32)
+    block = Block(0, 0, values, np.zeros(len(values), np.int32), 10, len(values) - 10)
+    drawn = draw(block, ALL, 5, np.random.default_rng(3))
+    np.testing.assert_array_equal(drawn.left, drawn.right)
+    np.testing.assert_allclose(np.bincount(drawn.left, minlength=6)[1:] / len(drawn), 0.2, atol=0.01)
 
 
-def test_negatives_are_drawn_by_smoothed_counts() -> None:
-    counts = np.array([50, 16, 1])
-    noise = embeddings.noise(counts, SETTINGS)
-    assert noise.sum() == pytest.approx(1)
-    assert noise[1] / noise[2] == pytest.approx(16**0.75)
-    drawn = embeddings.Sampler(noise).draw(np.random.default_rng(0), (100_000,))
-    assert np.bincount(drawn, minlength=3) / len(drawn) == pytest.approx(noise, abs=0.01)
+def test_thinned_out_words_make_room_within_the_page() -> None:
+    values = np.array([1, 0, 0, 2, 0, 3, 4], np.int32)
+    block = Block(0, 0, values, np.array([0, 0, 0, 0, 0, 0, 1], np.int32), 0, 7)
+    keep = np.array([0, 1, 1, 1, 1], np.float32)
+    drawn = draw(block, keep, 1, np.random.default_rng(0))
+    assert sorted(zip(*(each.tolist() for each in pairs(drawn)), strict=True)) == [
+        (1, 2),
+        (2, 1),
+        (2, 3),
+        (3, 2),
+    ]
+    nothing = draw(block, np.zeros(5, np.float32), 1, np.random.default_rng(0))
+    assert len(nothing) == 0
+    assert nothing.pairs == 0
 
 
-def test_log_uniform_candidates_sum_to_one() -> None:
-    assert embeddings.log_uniform(1000).sum() == pytest.approx(1)
+def pairs_of_steps(cut: object, settings: EmbeddingsSettings) -> Counter[tuple[int, int]]:
+    found: Counter[tuple[int, int]] = Counter()
+    values, left, right = cut.values, cut.left, cut.right  # type: ignore[attr-defined]
+    for step, lane, at in np.argwhere(left.astype(int) + right > 0):
+        own = at + settings.window
+        reach = range(own - int(left[step, lane, at]), own + int(right[step, lane, at]) + 1)
+        for other in reach:
+            if other != own:
+                found[int(values[step, lane, own]), int(values[step, lane, other])] += 1
+    return found
+
+
+@pytest.mark.parametrize(("step", "tile"), [(16, 4), (64, 8), (12, 3), (256, 128), (4, 4)])
+def test_the_steps_hold_the_pairs_of_the_block_and_no_others(step: int, tile: int) -> None:
+    settings = EmbeddingsSettings(window=4, tokens_per_step=step, tile=tile, negatives_per_tile=3)
+    segment = segment_size(settings)
+    assert step % segment == 0
+    assert segment % tile == 0
+    sampler = Sampler(np.ones(9) / 9)
+    for block in blocks(50, halo=4):
+        drawn = draw(block, ALL, 4, np.random.default_rng(block.index))
+        cut = steps(drawn, settings, segment, sampler, np.random.default_rng(1))
+        assert pairs_of_steps(cut, settings) == Counter(
+            zip(*(each.tolist() for each in pairs(drawn)), strict=True)
+        )
+        assert cut.negatives.shape == (len(cut.values), step // tile, 3)
+    nothing = Centres(np.empty(0, np.int32), 0, 0, np.empty(0, np.int32), np.empty(0, np.int32))
+    assert len(steps(nothing, settings, segment, sampler, np.random.default_rng(1)).values) == 0
+
+
+def test_subsampling_is_that_of_word2vec() -> None:
+    counts = np.array([500, 100_000, 1_000, 10])
+    keep = keep_probabilities(counts, EmbeddingsSettings(subsample=1e-3))
+    frequency = 100_000 / 101_010
+    assert keep[0] == 0
+    assert keep[1] == pytest.approx((np.sqrt(frequency / 1e-3) + 1) * 1e-3 / frequency)
+    assert keep[3] == 1
+    assert keep_probabilities(counts, EmbeddingsSettings(subsample=0)).tolist() == [0, 1, 1, 1]
+    assert keep_probabilities(counts, EmbeddingsSettings(subsample=0, unknown=True)).tolist() == [1] * 4
+
+
+def test_negatives_follow_the_smoothed_counts_and_are_never_unknown() -> None:
+    counts = np.array([1_000_000, 6_000, 500, 20, 0, 1])
+    wanted = noise(counts, EmbeddingsSettings())
+    assert wanted[0] == 0
+    assert wanted[1] / wanted[2] == pytest.approx(12**0.75)
+    drawn = Sampler(wanted).draw(np.random.default_rng(5), (200, 1000))
+    assert drawn.dtype == np.int32
+    shares = np.bincount(drawn.ravel(), minlength=6) / drawn.size
+    np.testing.assert_allclose(shares, wanted, atol=0.003)
+    assert shares[0] == shares[4] == 0
+    with pytest.raises(UsageError, match="no word besides"):
+        noise([5, 0], EmbeddingsSettings())
+
+
+def test_candidates_are_distinct_and_log_uniform() -> None:
+    random = np.random.default_rng(2)
+    chances = log_uniform(50)
+    assert chances.sum() == pytest.approx(1)
+    seen, expected = np.zeros(50), np.zeros(50)
+    for _ in range(3000):
+        chosen, tries = distinct_candidates(50, 8, random)
+        assert len(set(chosen.tolist())) == 8
+        assert tries >= 8
+        seen[chosen] += 1
+        expected += 1 - (1 - chances) ** tries
+    np.testing.assert_allclose(seen / 3000, expected / 3000, atol=0.05)
+
+
+def test_the_held_out_sample_never_changes() -> None:
+    keep = np.ones(30, np.float32)
+    pages = [np.arange(30, dtype=np.int32), np.arange(20, dtype=np.int32)]
+    sampler = Sampler(np.ones(30) / 30)
+    first, second = (held_out_pairs(iter(pages), keep, 3, 4, sampler, 100, 1) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(first[0]) == 100
+    assert first[2].shape == (100, 4)
+    assert held_out_pairs(iter([]), keep, 3, 4, sampler, 100, 1)[2].shape == (0, 4)
+
+
+def test_the_rate_falls_to_its_floor() -> None:
+    settings = EmbeddingsSettings(learning_rate=0.1, final_learning_rate=0.01)
+    assert [settings.learning_rate_at(at) for at in (0.0, 0.5, 1.0)] == pytest.approx([0.1, 0.05, 0.01])
+
+
+def test_presets_are_valid_and_the_reference_is_that_of_the_task() -> None:
+    made = {name: EmbeddingsSettings(**values) for name, values in PRESETS.items()}
+    assert set(made) == {"reference", "fast"}
+    reference = made["reference"]
+    assert (reference.loss, reference.vector_size, reference.window) == ("nce", 200, 10)
+    assert (reference.candidates, reference.batch_pairs) == (100, 1000)
+    assert (reference.learning_rate, reference.momentum, reference.subsample) == (0.5, 0.5, 0)
+    assert reference.learning_rate_at(1.0) == 0.5
+    assert reference.unknown
+    assert reference.halo == 10
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("vector_size", 0), ("window", 0), ("loss", "hinge"), ("learning_rate", 0.0), ("tokens_per_step", 33)],
+    "wrong",
+    [
+        {"vector_size": 0},
+        {"window": 0},
+        {"loss": "hinge"},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"subsample": -1.0},
+        {"momentum": 1.0},
+        {"tokens_per_step": 100},
+        {"epochs": 0},
+    ],
 )
-def test_a_setting_that_cannot_be_is_refused_by_name(name: str, value: object) -> None:
-    with pytest.raises(UsageError, match=f"embeddings.{name}"):
-        EmbeddingsSettings(**{name: value})  # type: ignore[arg-type]
-
-
-def test_the_reference_preset_is_the_reference() -> None:
-    settings = EmbeddingsSettings(**PRESETS["reference"])
-    said = (settings.loss, settings.vector_size, settings.window, settings.candidates)
-    assert said == ("nce", 200, 10, 100)
-    assert (settings.learning_rate, settings.momentum, settings.batch_pairs) == (0.5, 0.5, 1000)
+def test_a_setting_out_of_range_is_named(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=f"embeddings.{next(iter(wrong))}"):
+        EmbeddingsSettings(**wrong)  # type: ignore[arg-type]

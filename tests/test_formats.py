@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -73,10 +72,10 @@ def test_a_malformed_file_is_one_sentence_with_the_place(
 def test_a_word_with_a_space_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
     with pytest.raises(WordloomError, match="'New York'"):
         formats.write(WordVectors(["New York"], [[1.0]]), tmp_path / "vectors")
-    assert not os.listdir(tmp_path)
+    assert not list(tmp_path.iterdir())
     with pytest.raises(UsageError, match="fasttext"):
         formats.write(VECTORS, tmp_path / "vectors", "fasttext")
-    with pytest.raises(WordloomError, match="no such|No such"):
+    with pytest.raises(WordloomError, match="check the path"):
         formats.read(tmp_path / "none")
 
 

@@ -5,16 +5,31 @@ from __future__ import annotations
 
 import pytest
 
-from tests import test_language_model, test_skipgram
+from tests import test_language_model
+from tests.topics import WORDS, TopicStream
 from trainers import jobs
+from trainers.embeddings import EmbeddingsSettings
 from trainers.group import LocalGroup
+from trainers.skipgram import SkipGram
 
 RAISE = "if the output was changed on purpose, raise {} in trainers/jobs.py and mend the figures here"
 
 
 def test_embeddings_are_what_they_were_at_this_output_version() -> None:
-    made = test_skipgram.learner()
-    figures = made.evaluate(test_skipgram.trained(made, range(12)))
+    settings = EmbeddingsSettings(
+        vector_size=8,
+        window=2,
+        subsample=0.0,
+        tokens_per_step=64,
+        tile=8,
+        negatives_per_tile=8,
+        learning_rate=0.1,
+        xla=False,
+    )
+    stream = TopicStream()
+    made = SkipGram(stream, WORDS, stream.counts, settings)
+    state, _ = made.run(made.initial(), [stream.block(index) for index in range(12)], 36)
+    figures = made.evaluate(made.exchange(state, LocalGroup(), 1.0))
     golden = {"held_out_loss": 2.19561, "held_out_auc": 0.82065}
     assert jobs.EMBEDDINGS_VERSION == 1
     assert figures == pytest.approx(golden, rel=2e-3), RAISE.format("EMBEDDINGS_VERSION")

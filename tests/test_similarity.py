@@ -45,7 +45,7 @@ def test_an_analogy_never_answers_with_a_word_of_its_question() -> None:
 def test_a_malformed_line_is_named(tmp_path: Path, read: object) -> None:
     path = tmp_path / "set.txt"
     path.write_text("# comment\n: heading\none two\n")
-    with pytest.raises(WordloomError, match="line [23]"):
+    with pytest.raises(WordloomError, match=r"line [23]"):
         read(path)  # type: ignore[operator]
     with pytest.raises(WordloomError, match="check the path"):
         read(tmp_path / "none")  # type: ignore[operator]

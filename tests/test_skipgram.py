@@ -1,130 +1,325 @@
-"""The skip-gram learner: it finds what goes together, goes on bit for bit, and workers agree."""
-
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from cluster.folder import Folder
+from cluster.artefact import Artefact, Draft, Input
 from tests.thread_group import in_threads
-from tests.topics import EACH, WORDS, TopicStream
-from trainers.embeddings import EmbeddingsSettings
+from trainers.embeddings import Centres, EmbeddingsSettings, log_uniform, pairs
 from trainers.group import LocalGroup
-from trainers.loop import share
-from trainers.skipgram import SkipGram
-from trainers.vectors import WordVectors, write_vectors
+from trainers.negative_sampling import LIMIT, NegativeSampling
+from trainers.noise_contrastive import NoiseContrastive
+from trainers.skipgram import SkipGram, area_under_curve, combined
+from trainers.stream import Block, Ids
+from trainers.vectors import WordVectors
 
-SMALL: dict[str, Any] = {
-    "vector_size": 8,
-    "window": 2,
-    "subsample": 0.0,
+TOPICS, A_TOPIC = 6, 8
+WORDS = ["<unk>", *(f"t{topic}w{word}" for topic in range(TOPICS) for word in range(A_TOPIC))]
+SMALL = {
+    "vector_size": 16,
+    "window": 3,
     "tokens_per_step": 64,
-    "tile": 8,
+    "tile": 16,
     "negatives_per_tile": 8,
+    "block_tokens": 512,
+    "exchange_tokens": 2048,
+    "subsample": 0.0,
+    "epochs": 1,
     "learning_rate": 0.1,
-    "xla": False,  # compiling takes longer than the training here; one test has it
 }
-NCE = {"loss": "nce", "candidates": 10, "batch_pairs": 100, "learning_rate": 0.5, "unknown": True}
-EPOCHS = 6
 
 
-def learner(**settings: Any) -> SkipGram:
-    stream = TopicStream()
-    return SkipGram(stream, WORDS, stream.counts, EmbeddingsSettings(**{**SMALL, **settings}))
+class TopicStream:
+    """Pages of 64 tokens, each on one topic: words of a topic are neighbours, others never."""
+
+    unit = "tokens"
+
+    def __init__(self, settings: EmbeddingsSettings, pages: int = 128) -> None:
+        random = np.random.default_rng(11)
+        topics = np.repeat(random.integers(0, TOPICS, pages), 64)
+        self.values = (1 + topics * A_TOPIC + random.integers(0, A_TOPIC, len(topics))).astype(np.int32)
+        self.values[random.random(len(topics)) < 0.05] = 0
+        self.page = np.repeat(np.arange(pages, dtype=np.int32), 64)
+        self.size, self.halo = settings.block_tokens, settings.halo
+        self.blocks_per_epoch = -(-len(self.values) // self.size)
+        self.units_per_epoch = len(self.values)
+
+    def block(self, index: int) -> Block:
+        begin = index % self.blocks_per_epoch * self.size
+        end = min(begin + self.size, len(self.values))
+        first, last = max(0, begin - self.halo), min(len(self.values), end + self.halo)
+        values, page = self.values[first:last], self.page[first:last]
+        return Block(index, index // self.blocks_per_epoch, values, page, begin - first, end - first)
+
+    def held_out(self) -> Iterator[Ids]:
+        yield from (self.values[at : at + 64] for at in range(0, 640, 64))
 
 
-def trained(made: SkipGram, blocks: range, state: Any = None) -> Any:
-    total = made.stream.blocks_per_epoch * EPOCHS
-    state = made.initial() if state is None else state
-    state, metrics = made.run(state, (made.stream.block(index) for index in blocks), total)
-    assert np.isfinite(metrics["loss_sum"]) and metrics["loss_weight"] > 0
-    return made.exchange(state, LocalGroup(), 1.0)
+def skip_gram(**changes: Any) -> SkipGram:
+    settings = EmbeddingsSettings(**{**SMALL, **changes})
+    stream = TopicStream(settings)
+    return SkipGram(stream, WORDS, np.bincount(stream.values, minlength=len(WORDS)), settings)
 
 
-def topics_found(vectors: WordVectors) -> float:
-    """The share of words whose four nearest are of their own topic."""
-    return float(
-        np.mean(
-            [
-                all(name[0] == word[0] for name, _ in vectors.most_similar(word, topn=EACH - 1))
-                for word in WORDS[1:]
-            ]
-        )
+def trained(
+    learner: SkipGram, state: Any, start: int, stop: int, total: int = 48
+) -> tuple[Any, dict[str, float]]:
+    sums: dict[str, float] = {}
+    for at in range(start, stop, learner.blocks_per_exchange):
+        blocks = map(learner.stream.block, range(at, min(stop, at + learner.blocks_per_exchange)))
+        state, metrics = learner.run(state, blocks, total)
+        state = learner.exchange(state, LocalGroup(), 1.0)
+        for name, value in metrics.items():
+            sums[name] = sums.get(name, 0.0) + value
+    return state, sums
+
+
+def arrays_of(learner: SkipGram, state: Any) -> dict[str, np.ndarray]:
+    return learner.save(state)
+
+
+def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+LOSSES = [{}, {"loss": "nce", "batch_pairs": 50, "candidates": 20, "unknown": True, "learning_rate": 0.5}]
+LOSS_NAMES = ["negative_sampling", "nce"]
+
+
+@pytest.mark.parametrize("changes", LOSSES, ids=LOSS_NAMES)
+def test_words_of_a_topic_become_neighbours_and_the_loss_falls(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    learner = skip_gram(**changes, epochs=3)
+    state = learner.initial()
+    before = learner.evaluate(state)
+    state, sums = trained(learner, state, 0, 48)
+    after = learner.evaluate(state)
+    assert after["held_out_loss"] < before["held_out_loss"] - 0.1
+    assert after["held_out_auc"] > 0.8
+    assert sums["tokens"] == 3 * learner.stream.units_per_epoch
+    assert sums["tokens"] == sums["tokens_trained"] + sums["tokens_unknown"] + sums["tokens_subsampled"]
+    assert np.isfinite(sums["loss_sum"] / sums["loss_weight"])
+
+    inputs = {"corpus": Input("corpus", "c" * 64, "nowhere")}
+    draft = Draft(tmp_path / "v", kind="vectors", output_version=1, inputs=inputs, settings={})
+    artefact: Artefact = draft.publish(*learner.publish(state, draft.folder, [after]))
+    assert artefact.counts["words"] == len(WORDS)
+    vectors = WordVectors.open(artefact)
+    right = sum(
+        other[:2] == word[:2] for word in WORDS[1:] for other, _ in vectors.most_similar(word, topn=3)
     )
+    assert right > 0.9 * 3 * (len(WORDS) - 1)
 
 
-def vectors_of(made: SkipGram, state: Any) -> WordVectors:
-    return WordVectors(WORDS, made.save(state)["input"])
+@pytest.mark.parametrize("changes", LOSSES, ids=LOSS_NAMES)
+def test_a_resumed_training_ends_in_the_same_bits(changes: dict[str, Any]) -> None:
+    whole = skip_gram(**changes)
+    wanted = arrays_of(whole, trained(whole, whole.initial(), 0, 16, 16)[0])
+    first = skip_gram(**changes)
+    saved = arrays_of(first, trained(first, first.initial(), 0, 8, 16)[0])
+    second = skip_gram(**changes)
+    assert_same(wanted, arrays_of(second, trained(second, second.load(saved), 8, 16, 16)[0]))
 
 
-@pytest.mark.parametrize("settings", [{}, NCE, {"xla": True}], ids=["negative sampling", "nce", "xla"])
-def test_words_of_a_topic_come_together_and_the_held_out_loss_falls(settings: dict[str, Any]) -> None:
-    made = learner(**settings)
-    start = made.initial()
-    before = made.evaluate(start)["held_out_loss"]
-    state = trained(made, range(made.stream.blocks_per_epoch * EPOCHS), start)
-    figures = made.evaluate(state)
-    assert figures["held_out_loss"] < before
-    assert figures["held_out_auc"] > 0.8
-    assert topics_found(vectors_of(made, state)) > 0.8
+def test_what_is_saved_does_not_change_with_the_training() -> None:
+    learner = skip_gram()
+    state = learner.initial()
+    saved = learner.save(state)
+    kept = {name: array.copy() for name, array in saved.items()}
+    trained(learner, learner.load(saved), 0, 4)
+    assert_same(saved, kept)
 
 
-@pytest.mark.parametrize("settings", [{}, NCE], ids=["negative sampling", "nce"])
-def test_training_goes_on_bit_for_bit_from_what_was_saved(settings: dict[str, Any]) -> None:
-    made = learner(**settings)
-    whole = made.save(trained(made, range(3, 6), trained(made, range(3))))
-    half = made.save(trained(made, range(3)))
-    other = learner(**settings)  # another process, as it were
-    again = other.save(trained(other, range(3, 6), other.load(half)))
-    assert whole.keys() == again.keys()
-    for name, array in whole.items():
-        assert array.tobytes() == again[name].tobytes(), name
+def reference_step(
+    tables: list[np.ndarray], drawn: Centres, negatives: np.ndarray, settings: EmbeddingsSettings, rate: float
+) -> float:
+    """One step of negative sampling in float64, pair by pair; the summed loss."""
+    before = [table.copy() for table in tables]
+    change = [np.zeros_like(table) for table in tables]
+    pulls = [np.zeros(len(tables[0])) for _ in tables]
+    loss = 0.0
+
+    def pair(centre: int, other: int, label: float, weight: float) -> None:
+        nonlocal loss
+        score = before[0][centre] @ before[1][other]
+        loss += weight * np.logaddexp(0.0, -score if label else score)
+        error = weight * (label - 1 / (1 + np.exp(-score)))
+        change[0][centre] += error * before[1][other]
+        change[1][other] += error * before[0][centre]
+        pulls[1][other] += weight
+        pulls[0][centre] += weight
+
+    centres, contexts = pairs(drawn)
+    for centre, context in zip(centres, contexts, strict=True):
+        pair(centre, context, 1.0, 1.0)
+    reach = drawn.left + drawn.right
+    for at in range(len(drawn)):
+        tile = negatives[at // settings.tile]
+        for other in tile:
+            weight = reach[at] * settings.negative / len(tile)
+            pair(drawn.values[drawn.start + at], other, 0.0, weight)
+    one_centre = (settings.window + 1) * (1 + settings.negative)
+    for table, by, pull in zip(tables, change, pulls, strict=True):
+        pull = np.maximum(pull, 1.0)
+        scale = np.minimum(rate * np.minimum(1.0, np.sqrt(one_centre / pull)), LIMIT / pull)
+        table += scale[:, None] * by
+    return loss
 
 
-def test_two_workers_end_with_the_same_vectors_and_find_the_topics() -> None:
-    def work(group: Any) -> Any:
-        made = learner()
-        total = made.stream.blocks_per_epoch * EPOCHS
-        state = made.initial()
-        for first in range(0, total, 2):
-            mine = share(range(first, first + 2), group.rank, group.size)
-            state, _ = made.run(state, [made.stream.block(index) for index in mine], total)
-            state = made.exchange(state, group, len(mine) / 2)
-        return made.save(state)
-
-    one, two = in_threads(2, work)
-    assert one["input"].tobytes() == two["input"].tobytes()
-    assert one["output"].tobytes() == two["output"].tobytes()
-    assert topics_found(WordVectors(WORDS, one["input"])) > 0.8
-
-
-def test_every_token_is_trained_or_dropped_for_a_reason() -> None:
-    made = learner(subsample=1e-2)
-    _, metrics = made.run(made.initial(), [made.stream.block(0)], 10)
-    dropped = metrics["tokens_unknown"] + metrics["tokens_subsampled"]
-    assert metrics["tokens"] == len(made.stream.block(0)) == metrics["tokens_trained"] + dropped
-    assert dropped > 0
-
-
-def test_a_word_repeated_without_end_does_not_blow_up() -> None:
-    stream = TopicStream()
-    stream.values[:] = np.where(np.arange(len(stream.values)) % 3 == 0, stream.values, 1)
-    settings = EmbeddingsSettings(**{**SMALL, "tokens_per_step": 512, "learning_rate": 0.05})
-    made = SkipGram(stream, WORDS, stream.counts, settings)
-    state = trained(made, range(made.stream.blocks_per_epoch * EPOCHS))
-    assert np.abs(made.save(state)["input"]).max() < 100
+@pytest.mark.parametrize("rate", [0.05, 5.0])
+def test_a_compiled_step_is_the_sum_of_its_pairs(rate: float) -> None:
+    settings = EmbeddingsSettings(**SMALL)
+    stream = TopicStream(settings)
+    objective = NegativeSampling(np.bincount(stream.values, minlength=len(WORDS)), settings)
+    random = np.random.default_rng(4)
+    tables = [random.standard_normal((len(WORDS), 16)) * 0.3 for _ in range(2)]
+    page = np.zeros(70, np.int32)
+    block = Block(0, 0, np.maximum(stream.values[:70], 1), page, 3, 67)
+    reach = random.integers(0, 4, 64).astype(np.int32)
+    drawn = Centres(block.values, 3, 67, reach, reach[::-1].copy())
+    arrays, _ = objective.prepare(drawn, random)
+    assert len(arrays[0]) == 1
+    variables = {
+        name: tf.Variable(table.astype(np.float32))
+        for name, table in zip(("input", "output"), tables, strict=True)
+    }
+    losses = objective.run(
+        variables, tf.constant(1), tf.constant([rate], tf.float32), *map(tf.constant, arrays)
+    )
+    loss = reference_step(tables, drawn, arrays[3][0], settings, rate)
+    np.testing.assert_allclose(losses[0], loss, rtol=1e-5)
+    for name, table in zip(("input", "output"), tables, strict=True):
+        np.testing.assert_allclose(variables[name], table, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-def test_what_is_published_is_what_was_trained(tmp_path: Path) -> None:
-    made = learner()
-    state = trained(made, range(2))
-    counts, files = made.publish(state, Folder(tmp_path), [{"held_out_loss": 1.0, "held_out_auc": 0.5}])
-    assert counts["words"] == len(WORDS) and counts["held_out_loss"] == 1.0
-    assert set(files) == {"vectors.npy", "vocabulary.parquet"}
-    table = np.load(tmp_path / "vectors.npy", allow_pickle=False)
-    np.testing.assert_array_equal(table[1:], made.save(state)["input"][1:])
-    again = write_vectors(Folder(tmp_path / "again"), table, WORDS, made.counts)
-    assert again == files
+def test_noise_contrastive_estimation_is_that_of_tensorflow_with_dense_momentum() -> None:
+    settings = EmbeddingsSettings(
+        **{**SMALL, "loss": "nce", "batch_pairs": 40, "candidates": 6, "unknown": True, "learning_rate": 0.5}
+    )
+    stream = TopicStream(settings)
+    objective = NoiseContrastive(np.bincount(stream.values, minlength=len(WORDS)), settings)
+    random = np.random.default_rng(8)
+    begun = objective.initial(random)
+    drawn = Centres(stream.values, 3, 60, np.full(57, 2, np.int32), np.full(57, 1, np.int32))
+    arrays, _ = objective.prepare(drawn, random)
+    centres, contexts, lengths, candidates, tries = arrays
+    assert lengths.tolist() == [40, 40, 40, 40, 11]
+
+    variables = {name: tf.Variable(array) for name, array in begun.items()}
+    count = len(lengths)
+    losses = objective.run(variables, tf.constant(count), tf.fill([count], 0.5), *map(tf.constant, arrays))
+    objective.settle(variables)
+
+    dense = [tf.Variable(begun[name]) for name in ("input", "output", "bias")]
+    speeds = [tf.zeros_like(each) for each in dense]
+    chances = log_uniform(len(WORDS))
+    for step in range(count):
+        size = int(lengths[step])
+        expected = (1 - (1 - chances) ** int(tries[step])).astype(np.float32)
+        with tf.GradientTape() as tape:
+            sampled = (
+                tf.constant(candidates[step], tf.int64),
+                tf.constant(expected[contexts[step][:size]])[:, None],
+                tf.constant(expected[candidates[step]]),
+            )
+            loss = tf.nn.nce_loss(
+                dense[1],
+                dense[2],
+                tf.constant(contexts[step][:size], tf.int64)[:, None],
+                tf.gather(dense[0], centres[step][:size]),
+                6,
+                len(WORDS),
+                sampled_values=sampled,
+            )
+            mean = tf.reduce_sum(loss) / 40
+        np.testing.assert_allclose(losses[step], tf.reduce_sum(loss), rtol=1e-4)
+        for number, gradient in enumerate(tape.gradient(mean, dense)):
+            speeds[number] = 0.5 * speeds[number] - 0.5 * tf.convert_to_tensor(gradient)
+            dense[number].assign_add(speeds[number])
+    for name, wanted in zip(("input", "output", "bias"), dense, strict=True):
+        np.testing.assert_allclose(variables[name], wanted, rtol=1e-4, atol=1e-5, err_msg=name)
+    for name, speed in zip(("input", "output", "bias"), speeds, strict=True):
+        np.testing.assert_allclose(variables[f"{name}_speed"], speed, rtol=1e-3, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("rate", [1.0, 30.0])
+def test_a_rate_far_too_high_degrades_and_never_explodes(rate: float) -> None:
+    learner = skip_gram(learning_rate=rate, final_learning_rate=rate)
+    state, sums = trained(learner, learner.initial(), 0, 48)
+    assert np.isfinite(sums["loss_sum"])
+    assert np.isfinite(learner.evaluate(state)["held_out_loss"])
+
+
+def test_without_xla_the_result_is_the_same_within_rounding() -> None:
+    compiled, plain = skip_gram(), skip_gram(xla=False)
+    one = arrays_of(compiled, trained(compiled, compiled.initial(), 0, 4)[0])
+    other = arrays_of(plain, trained(plain, plain.initial(), 0, 4)[0])
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], rtol=1e-3, atol=1e-4)
+
+
+def test_where_xla_is_not_to_be_had_it_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = tf.function
+
+    def without(function: Any, jit_compile: bool | None = None, **rest: Any) -> Any:
+        def refuse(*_: Any) -> Any:
+            raise tf.errors.UnimplementedError(None, None, "no XLA in this build")
+
+        return refuse if jit_compile else real(function, **rest)
+
+    monkeypatch.setattr(tf, "function", without)
+    learner = skip_gram()
+    with caplog.at_level(logging.WARNING):
+        state, _ = trained(learner, learner.initial(), 0, 8)
+    assert [record.getMessage() for record in caplog.records].count(caplog.records[0].getMessage()) == 1
+    assert "no XLA in this build" in caplog.text
+    assert np.any(np.asarray(state.variables["output"]))
+
+
+@pytest.mark.parametrize("changes", LOSSES, ids=LOSS_NAMES)
+def test_two_workers_end_with_one_model_about_as_good_as_one_workers(changes: dict[str, Any]) -> None:
+    learners = [skip_gram(**changes) for _ in range(2)]  # built here: TensorFlow traces in one thread
+
+    def work(group: Any) -> tuple[dict[str, np.ndarray], float]:
+        learner = learners[group.rank]
+        state = learner.initial()
+        for at in range(0, 48, 4):
+            begin = at + 2 * group.rank
+            state, _ = learner.run(state, map(learner.stream.block, range(begin, begin + 2)), 48)
+            state = learner.exchange(state, group, 0.5)
+        return learner.save(state), learner.evaluate(state)["held_out_loss"]
+
+    (one, loss), (other, _) = in_threads(2, work)
+    assert_same(one, other)
+    alone = skip_gram(**changes)
+    wanted = alone.evaluate(trained(alone, alone.initial(), 0, 48)[0])["held_out_loss"]
+    before = alone.evaluate(alone.initial())["held_out_loss"]
+    assert loss < before - 0.7 * (before - wanted)
+
+
+def test_changes_at_right_angles_add_up_and_equal_ones_are_averaged() -> None:
+    base = np.zeros((4, 2), np.float32)
+    mine = [
+        np.array([[1, 0], [2, 2], [0, 0], [3, 0]], np.float32),
+        np.array([[0, 1], [2, 2], [0, 0], [0, 0]], np.float32),
+    ]
+    found = in_threads(2, lambda group: combined(base, mine[group.rank], group))
+    for each in found:
+        np.testing.assert_allclose(each, [[1, 1], [2, 2], [0, 0], [3, 0]])
+
+
+def test_the_area_under_the_curve_counts_ties_by_half() -> None:
+    assert area_under_curve(np.array([2.0, 3.0]), np.array([1.0, 0.0])) == 1.0
+    assert area_under_curve(np.array([1.0, 1.0]), np.array([1.0])) == 0.5
+    assert area_under_curve(np.array([0.0, 2.0]), np.array([1.0])) == 0.5

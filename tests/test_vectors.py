@@ -85,7 +85,7 @@ def test_neighbours_of_sums_differences_and_of_a_vector(vectors: WordVectors) ->
 def test_an_unknown_word_is_an_error_that_names_words_spelt_alike(vectors: WordVectors) -> None:
     with pytest.raises(KeyError) as caught:
         vectors["catz"]
-    assert str(caught.value) == "The word 'catz' has no vector; did you mean 'cats' or 'cat'?"
+    assert str(caught.value) == "The word 'catz' has no vector; did you mean 'cat' or 'cats'?"
     assert isinstance(caught.value, WordloomError)
     with pytest.raises(WordloomError, match="did you mean 'dog'"):
         vectors.similarity("cat", "DOG")

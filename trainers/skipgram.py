@@ -71,7 +71,7 @@ class State:
     base: Arrays | None
 
     def arrays(self) -> Arrays:
-        return {name: np.array(variable) for name, variable in self.variables.items()}
+        return {name: variable.numpy().copy() for name, variable in self.variables.items()}
 
 
 class SkipGram:
@@ -123,7 +123,7 @@ class SkipGram:
         if state.base is None:
             raise AssertionError("the state was exchanged by a group of one before")
         for name, variable in state.variables.items():
-            new = np.array(variable)
+            new = variable.numpy().copy()
             if name in ("input", "output", "bias"):
                 new = combined(state.base[name], new, group)
             else:
@@ -171,7 +171,7 @@ class SkipGram:
         self, state: State, folder: Folder, history: History
     ) -> tuple[dict[str, Any], dict[str, FileRecord]]:
         """The input vectors. `<unk>`, where it was not trained, gets the mean of the others."""
-        vectors = np.array(state.variables["input"])
+        vectors = state.variables["input"].numpy().copy()
         if not self.settings.unknown and len(vectors) > 1:
             vectors[UNKNOWN] = vectors[UNKNOWN + 1 :].mean(0, dtype=np.float64)
         files = write_vectors(folder, vectors, self.words, self.counts)

@@ -81,9 +81,10 @@ def test_refusals_come_through_the_proxy(served: Served) -> None:
 
 
 def test_the_replica_of_the_vectors_holds_no_tensorflow(served: Served) -> None:
+    address = ray.get_runtime_context().gcs_address  # not whichever cluster was started last on this machine
     maps = {
         actor.name: Path(f"/proc/{actor.pid}/maps").read_text()
-        for actor in list_actors(filters=[("state", "=", "ALIVE")])
+        for actor in list_actors(address=address, filters=[("state", "=", "ALIVE")])
         if actor.name and actor.name.startswith("SERVE_REPLICA")
     }
     assert len(maps) == 2

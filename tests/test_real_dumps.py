@@ -55,14 +55,16 @@ def vectors(said: dict[str, Any]) -> WordVectors:
 @pytest.mark.real_data
 def test_english_neighbours_make_sense(data: Path, tmp_path: Path) -> None:
     words = vectors(run(data / "dumps" / "enwiki-2015-sample.xml.bz2", tmp_path / "home"))
-    near = {
-        "king": {"queen", "prince", "emperor", "kings", "throne", "reign", "duke", "son", "crown", "crowned"},
-        "river": {"rivers", "lake", "valley", "tributary", "tributaries", "flows", "basin", "creek", "banks"},
-        "france": {"paris", "french", "belgium", "italy", "germany", "spain", "england", "netherlands"},
-    }
-    for word, expected in near.items():
-        found = {name for name, _ in words.most_similar(word, topn=10)}
-        assert found & expected, f"{word}: {found}"
+    triples = [
+        ("king", "queen", "bicycle"),
+        ("river", "lake", "senator"),
+        ("france", "germany", "protein"),
+        ("red", "blue", "committee"),
+        ("mathematics", "physics", "football"),
+        ("army", "troops", "melody"),
+    ]
+    wrong = [each for each in triples if words.similarity(*each[:2]) <= words.similarity(each[0], each[2])]
+    assert len(wrong) <= 1, wrong  # one pass over 33 million tokens, one seed
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import tensorflow as tf
 from cluster.errors import UsageError
 from cluster.folder import Folder
 from cluster.settings import resolve
-from trainers.characters import Alphabet, reference_alphabet
+from trainers.characters import Alphabet, derived_alphabet, reference_alphabet
 from trainers.generation import CharacterModel
 from trainers.group import LocalGroup
 from trainers.language_model import CharacterLanguageModel
@@ -246,6 +246,22 @@ def test_the_reference_preset_is_the_specified_experiment() -> None:
     windows = model.windows(stream.block(0))
     assert windows.inputs.shape == (10, 49, 100)
     assert windows.weights.all()
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_on_shakespeare_it_soon_writes_what_it_can_almost_predict(data: Path) -> None:
+    whole = (data / "text" / "tinyshakespeare.txt").read_text(encoding="utf-8")
+    cut = len(whole) * 95 // 100
+    settings = LanguageModelSettings(epoch_batches=0, held_out_characters=0)
+    alphabet = derived_alphabet([whole[:cut]], settings.alphabet_size)
+    kept = [whole[start : start + 1000] for start in range(cut, len(whole), 1000)]
+    stream = Pages([whole[:cut]], kept, alphabet, settings)
+    model = CharacterLanguageModel(stream, alphabet, settings)
+    total = 30  # blocks, 250,000 characters
+    state, _ = model.run(model.initial(), [stream.block(i) for i in range(total)], total)
+    bits = model.evaluate(state)["held_out_bits_per_character"]
+    assert bits < 3.1, bits
 
 
 @pytest.mark.parametrize(

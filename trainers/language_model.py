@@ -254,14 +254,15 @@ class CharacterLanguageModel:
 
     def _group_loss(self, parameters: State, pages: list[Ids]) -> float:
         longest = -(-max(map(len, pages)) // EVALUATION_STEPS) * EVALUATION_STEPS
-        inputs = np.zeros((longest, EVALUATION_LANES), np.int32)
+        lanes = 1 << (len(pages) - 1).bit_length()  # few shapes to compile, few empty lanes
+        inputs = np.zeros((longest, lanes), np.int32)
         targets, weights = np.zeros_like(inputs), np.zeros(inputs.shape, np.float32)
         for lane, ids in enumerate(pages):
             inputs[0, lane] = self.alphabet.start
             inputs[1 : len(ids), lane] = ids[:-1]
             targets[: len(ids), lane] = ids
             weights[: len(ids), lane] = 1
-        carry = self.network.zero_carry(EVALUATION_LANES)
+        carry = self.network.zero_carry(lanes)
         total = 0.0
         for begin in range(0, longest, EVALUATION_STEPS):
             part = slice(begin, begin + EVALUATION_STEPS)

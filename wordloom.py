@@ -41,6 +41,8 @@ SECTIONS = {
 }
 # The presets of a section; "fast" is what `wordloom run` takes.
 PRESETS = {
+    "ingest": "ingest.settings:INGEST_PRESETS",
+    "vocabulary": "ingest.settings:VOCABULARY_PRESETS",
     "embeddings": "trainers.embeddings:PRESETS",
     "language_model": "trainers.language_settings:PRESETS",
 }
@@ -146,6 +148,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--source", required=True, metavar="S", help="path, glob or URL of the dump")
     made.add_argument("--output", required=True, metavar="DIR", help="where the corpus goes")
     made.add_argument("--vocabulary", metavar="DIR", help="where the vocabulary goes (OUTPUT/vocabulary)")
+    made.add_argument("--preset", choices=("reference", "fast"), default="fast", help="settings (fast)")
     made.add_argument("--language", metavar="xx", help="the wiki's language, where the dump does not say it")
 
     kinds = nested("train", "a model from a corpus")
@@ -216,7 +219,7 @@ def resolved(sections: Sections, preset: str = "fast") -> dict[str, Any]:
 
     made = {}
     for section, place in SECTIONS.items():
-        presets = _named(PRESETS[section])[preset] if section in PRESETS else {}
+        presets = _named(PRESETS[section]).get(preset, {}) if section in PRESETS else {}
         made[section] = settings.resolve(_named(place), section, presets, sections.get(section, {}))
     return made
 
@@ -256,7 +259,7 @@ def _ingest(options: argparse.Namespace) -> Any:
     from cluster import settings as layers
 
     language = {"ingest": {"language": options.language}} if options.language else {}
-    settings = resolved(layers.merge(_sections(options), language))
+    settings = resolved(layers.merge(_sections(options), language), options.preset)
     from serving import main_job
 
     return main_job.ingest_wikipedia(

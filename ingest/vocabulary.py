@@ -192,7 +192,7 @@ def cut_vocabulary(
         record = draft.folder.write_table(FILE, vocabulary.to_table())
         share = 1 - int(vocabulary.counts[0]) / total
         counts = {"size": len(vocabulary), "tokens": total, "distinct_tokens": distinct, "coverage": share}
-        stage.summary(f"{len(vocabulary):,} of {distinct:,} distinct tokens, {share:.1%} of the text")
+        stage.summary(f"{len(vocabulary) - 1:,} of {distinct:,} distinct tokens, {share:.1%} of the text")
         return draft.publish(counts, {FILE: record})
 
 

@@ -14,9 +14,10 @@ from typing import Any
 from cluster.artefact import MAKING, MANIFEST, Artefact
 from cluster.errors import WordloomError
 from cluster.folder import Folder
+from trainers import language_settings, vectors
 
-VECTORS = "vectors"
-LANGUAGE_MODEL = "language-model"
+VECTORS = vectors.KIND
+LANGUAGE_MODEL = language_settings.KIND
 SENTIMENT = "sentiment"
 LABELLING = "labelling"
 

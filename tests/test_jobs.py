@@ -69,14 +69,10 @@ def head(tmp_path: Path) -> Iterator[dict[str, str]]:
             process.wait()
 
 
-@pytest.mark.operate
-@pytest.mark.slow
-def test_the_main_job_runs_as_a_submitted_job(head: dict[str, str], tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    job = ["python", "-m", "wordloom", "run", "--home", str(home), "--port", "0", *small.ASSIGNMENTS]
-    submit = [str(RAY), "job", "submit", "--working-dir", ".", "--", *job]
-    done = subprocess.run(
-        submit,
+def submit(head: dict[str, str], job: list[str]) -> subprocess.CompletedProcess[str]:
+    """What `ray job submit` of this checkout ends with, its output and errors together."""
+    return subprocess.run(
+        [str(RAY), "job", "submit", "--working-dir", ".", "--", *job],
         cwd=ROOT,
         env=head,
         stdout=subprocess.PIPE,
@@ -85,6 +81,14 @@ def test_the_main_job_runs_as_a_submitted_job(head: dict[str, str], tmp_path: Pa
         timeout=600,
         check=False,
     )
+
+
+@pytest.mark.operate
+@pytest.mark.slow
+def test_the_main_job_runs_as_a_submitted_job(head: dict[str, str], tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    job = ["python", "-m", "wordloom", "run", "--home", str(home), "--port", "0", *small.ASSIGNMENTS]
+    done = submit(head, job)
     assert done.returncode == 0, done.stdout
     assert "succeeded" in done.stdout and "/v1/text/generate" in done.stdout
     kinds = {path.name for path in home.iterdir()}
@@ -95,14 +99,5 @@ def test_the_main_job_runs_as_a_submitted_job(head: dict[str, str], tmp_path: Pa
 @pytest.mark.slow
 def test_a_job_that_fails_says_why_and_exits_so(head: dict[str, str], tmp_path: Path) -> None:
     job = ["python", "-m", "wordloom", "run", "--source", "nowhere.xml.bz2", "--home", str(tmp_path / "home")]
-    done = subprocess.run(
-        [str(RAY), "job", "submit", "--working-dir", ".", "--", *job],
-        cwd=ROOT,
-        env=head,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = submit(head, job)
     assert done.returncode != 0 and "nowhere.xml.bz2" in done.stdout

@@ -28,9 +28,9 @@ from cluster.artefact import Artefact
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import FileRecord, Folder
 from trainers.characters import Alphabet
+from trainers.language_settings import KIND
 from trainers.recurrent import Recurrent
 
-KIND = "language-model"
 FORMAT = 1
 CHUNK = 256  # characters a call of the compiled loops; calls of 64 cost a quarter more a character
 LANES = 64  # sequences in one call; more are made in parts

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cluster.artefact import Artefact, Draft, Input
 from ingest.corpus import Corpus
 from ingest.vocabulary import Vocabulary
+from trainers import language_settings, vectors
 from trainers.embeddings import EmbeddingsSettings
 from trainers.language_settings import LanguageModelSettings
 from trainers.launch import TrainingJob
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 # Raised by hand when a stage's output changes; tests/test_golden_training.py guards both.
 EMBEDDINGS_VERSION = 1
 LANGUAGE_MODEL_VERSION = 1
-VECTORS = "vectors"
-LANGUAGE_MODEL = "language-model"
+VECTORS = vectors.KIND
+LANGUAGE_MODEL = language_settings.KIND
 
 
 def embeddings(

@@ -8,6 +8,7 @@ from typing import Any
 from cluster.errors import UsageError
 
 SECTION = "language_model"
+KIND = "language-model"  # of the artefact
 
 
 @dataclass(frozen=True)

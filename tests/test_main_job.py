@@ -73,7 +73,12 @@ def test_the_chain_answers_and_the_second_run_makes_nothing_again(
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "wordloom", "run", "--home", str(tmp_path / "home"), "--port", "0"]
     with subprocess.Popen(
-        [*command, *small.ASSIGNMENTS], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*command, *small.ASSIGNMENTS],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell starts background commands with Ctrl-C ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:

@@ -16,14 +16,18 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cluster.progress import Reporter
     from cluster.settings import Sections
+    from ingest.corpus import Corpus
 
 PUBLIC = {
     "Artefact": "cluster.artefact",
     "WordloomError": "cluster.errors",
     "session": "cluster.session",
     "Corpus": "ingest.corpus",
+    "locate": "ingest.dump",
     "Vocabulary": "ingest.vocabulary",
     "WordVectors": "trainers.vectors",
     "SkipGram": "trainers.skipgram",
@@ -34,6 +38,7 @@ PUBLIC = {
 SECTIONS = {
     "sample": "ingest.sample:SampleSettings",
     "ingest": "ingest.settings:IngestSettings",
+    "text": "ingest.settings:TextSettings",
     "vocabulary": "ingest.settings:VocabularySettings",
     "embeddings": "trainers.embeddings:EmbeddingsSettings",
     "language_model": "trainers.language_settings:LanguageModelSettings",
@@ -48,13 +53,48 @@ PRESETS = {
 }
 HOME = ".wordloom"
 
-__all__ = list(PUBLIC)
+__all__ = [*PUBLIC, "ingest_text", "ingest_wikipedia"]
 
 
 def __getattr__(name: str) -> Any:
     if name in PUBLIC:
         return getattr(importlib.import_module(PUBLIC[name]), name)
     raise AttributeError(f"module 'wordloom' has no attribute {name!r}")
+
+
+def ingest_wikipedia(source: str, output: str, **options: Any) -> Corpus:
+    """A MediaWiki dump to shards and a vocabulary, as ``wordloom ingest wikipedia`` makes them.
+
+    `source` and `output` and every keyword are options of that command with the same defaults
+    (``namespaces=[0, 14]``, ``workers=2``, ``download=False`` for ``--no-download``); `settings` is a mapping
+    of sections, ``{"ingest": {"tokeniser": "reference"}}``. Works within ``session()``, else with a Ray of
+    its own. Raises WordloomError with the value and the mend.
+    """
+    return _ingest_here("wikipedia", source, output, options)
+
+
+def ingest_text(source: str, output: str, **options: Any) -> Corpus:
+    """Texts of one's own to shards and a vocabulary, as ``wordloom ingest text`` makes them: see
+    `ingest_wikipedia`; ``documents="line"``, ``text_column="content"`` and so on are that command's options.
+    """
+    return _ingest_here("text", source, output, options)
+
+
+def _ingest_here(kind: str, source: str, output: str, given: Mapping[str, Any]) -> Corpus:
+    from cluster.settings import merge
+    from ingest.corpus import Corpus
+
+    options = parser().parse_args(["ingest", kind, "--source", str(source), "--output", str(output)])
+    options.quiet = True
+    sections = given.get("settings", {})
+    for name, value in given.items():
+        if name == "settings":
+            continue
+        if not hasattr(options, name) or name in ("command", "source", "output", "json", "debug", "dry_run"):
+            raise TypeError(f"ingest_{kind}() got an unexpected keyword argument {name!r}")
+        setattr(options, name, value)
+    _ingested(options, merge(sections))
+    return Corpus.open(output)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,6 +155,18 @@ def parser() -> argparse.ArgumentParser:
     ray.add_argument("--workers", type=_positive, metavar="N", help="worker processes (2)", default=2)
     device = argparse.ArgumentParser(add_help=False)
     device.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where to train (cpu)")
+    web = argparse.ArgumentParser(add_help=False)
+    web.add_argument(
+        "--no-download",
+        dest="download",
+        action="store_false",
+        help="store nothing: workers read their own ranges over the network",
+    )
+    web.add_argument(
+        "--connections", type=_positive, metavar="N", help="connections to a host over the whole cluster (2)"
+    )
+    site = argparse.ArgumentParser(add_help=False)
+    site.add_argument("--site", metavar="URL", help="the dump site, or a mirror of it")
     serve = argparse.ArgumentParser(add_help=False)
     serve.add_argument("--host", help="the address to listen on (127.0.0.1: this machine alone)")
     serve.add_argument("--port", type=int, help="the port to listen on (8000; 0 takes any free one)")
@@ -139,17 +191,51 @@ def parser() -> argparse.ArgumentParser:
             title="kinds", metavar="KIND", required=True
         )
 
-    made = add(commands, "run", "the whole chain: dump to served answers", _run, home, ray, device, serve)
-    made.add_argument("--source", metavar="S", help="a dump: path or URL (without: the embedded sample)")
+    made = add(
+        commands, "run", "the whole chain: dump to served answers", _run, home, ray, device, serve, web, site
+    )
+    made.add_argument(
+        "--source",
+        metavar="S",
+        help="a dump: path, glob, URL or enwiki:latest (without: the embedded sample)",
+    )
     made.add_argument("--serve", action="store_true", help="keep serving until Ctrl-C")
 
     kinds = nested("ingest", "a source to shards and a vocabulary")
-    made = add(kinds, "wikipedia", "a MediaWiki dump to shards and a vocabulary", _ingest, home, ray)
-    made.add_argument("--source", required=True, metavar="S", help="path, glob or URL of the dump")
-    made.add_argument("--output", required=True, metavar="DIR", help="where the corpus goes")
-    made.add_argument("--vocabulary", metavar="DIR", help="where the vocabulary goes (OUTPUT/vocabulary)")
-    made.add_argument("--preset", choices=("reference", "fast"), default="fast", help="settings (fast)")
-    made.add_argument("--language", metavar="xx", help="the wiki's language, where the dump does not say it")
+    for kind, words, parents in (
+        ("wikipedia", "a MediaWiki dump to shards and a vocabulary", (home, ray, web, site)),
+        ("text", "texts of your own to shards and a vocabulary", (home, ray, web)),
+    ):
+        made = add(kinds, kind, words, _ingest, *parents)
+        made.set_defaults(kind=kind)
+        made.add_argument(
+            "--source",
+            required=True,
+            metavar="S",
+            help="path, glob, URL, or a wiki of the dump site: enwiki, enwiki:20261101, simplewiki:latest"
+            if kind == "wikipedia"
+            else "path, glob or URL: text, JSON lines (plain, .gz, .bz2, .xz, .zst) or Parquet",
+        )
+        made.add_argument("--output", required=True, metavar="DIR", help="where the corpus goes")
+        made.add_argument("--dry-run", action="store_true", help="only show what would be done")
+        made.add_argument("--vocabulary", metavar="DIR", help="where the vocabulary goes (OUTPUT/vocabulary)")
+        made.add_argument("--preset", choices=("reference", "fast"), default="fast", help="settings (fast)")
+        made.add_argument("--tokeniser", choices=("unicode", "reference"), help="how text is cut (unicode)")
+        made.add_argument("--language", metavar="xx", help="the language, to be recorded")
+        if kind == "wikipedia":
+            made.add_argument("--markup", choices=("strip", "keep"), help="wiki markup (strip)")
+            made.add_argument(
+                "--namespaces", type=_numbers, metavar="N,N", help="pages of which namespaces (0: articles)"
+            )
+            continue
+        made.add_argument(
+            "--documents",
+            choices=("file", "line", "paragraph"),
+            help="what of a plain text is one document (file)",
+        )
+        made.add_argument("--text-column", metavar="C", help="the text in JSON lines and Parquet (text)")
+        made.add_argument("--id-column", metavar="C", help="... its id (id; without: a stable number)")
+        made.add_argument("--title-column", metavar="C", help="... its title (title)")
 
     kinds = nested("train", "a model from a corpus")
     for name, words in (
@@ -182,9 +268,25 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--models", required=True, metavar="DIR", help="a home, or any folder with models")
     made.add_argument("--address", metavar="A", help="a Ray cluster to join; without: one of our own")
 
+    kinds = nested("models", "which versions are served")
+    folder = argparse.ArgumentParser(add_help=False)
+    folder.add_argument("--models", required=True, metavar="DIR", help="what `wordloom serve` was given")
+    add(kinds, "list", "all versions, their figures, and which are served", _models_list, folder)
+    made = add(kinds, "promote", "serve this version, if it passes its gates", _models_promote, folder)
+    made.add_argument("name", metavar="NAME", help="its name, or the beginning of its version")
+    made = add(kinds, "rollback", "serve the version that was served before", _models_rollback, folder)
+    made.add_argument("kind", metavar="KIND", help="vectors, language-model, ...")
+
     add(commands, "status", "what exists, from what, how big, how good", _status, home)
     made = add(commands, "doctor", "checks this machine and says what to do", _doctor, home)
     return top
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(each) for each in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 0,14") from None
 
 
 def _positive(text: str) -> int:
@@ -246,6 +348,7 @@ def _run(options: argparse.Namespace) -> Any:
     return main_job.run(
         settings,
         source=options.source,
+        where=_where(options),
         home=options.home,
         workers=options.workers,
         device=options.device,
@@ -256,22 +359,46 @@ def _run(options: argparse.Namespace) -> Any:
 
 
 def _ingest(options: argparse.Namespace) -> Any:
+    return _ingested(options, _sections(options))
+
+
+def _ingested(options: argparse.Namespace, sections: Sections) -> Any:
     from cluster import settings as layers
 
-    language = {"ingest": {"language": options.language}} if options.language else {}
-    settings = resolved(layers.merge(_sections(options), language), options.preset)
+    layers.check_sections(sections, SECTIONS)
+    given: dict[str, dict[str, Any]] = {"ingest": {}, "text": {}}
+    for section, names in (
+        ("ingest", ("tokeniser", "markup", "namespaces", "language")),
+        ("text", ("documents", "text_column", "id_column", "title_column")),
+    ):
+        for name in names:
+            if (value := getattr(options, name, None)) is not None:
+                given[section][name] = value
+    # Text has no wiki markup unless a setting says so.
+    plain = {"ingest": {"markup": "keep"}} if options.kind == "text" else {}
+    settings = resolved(layers.merge(plain, sections, given), options.preset)
     from serving import main_job
 
-    return main_job.ingest_wikipedia(
+    return main_job.ingest(
+        options.kind,
         settings,
         source=options.source,
+        where=_where(options),
         output=options.output,
-        vocabulary=options.vocabulary or f"{options.output.rstrip('/')}/vocabulary",
+        vocabulary=options.vocabulary or f"{str(options.output).rstrip('/')}/vocabulary",
         home=options.home,
         workers=options.workers,
         address=options.address,
+        dry_run=options.dry_run,
+        say=(lambda sentence: None) if options.json else print,
         reporter=_reporter(options),
     )
+
+
+def _where(options: argparse.Namespace) -> dict[str, Any]:
+    """How files on web servers are read."""
+    given = {name: getattr(options, name, None) for name in ("connections", "site")}
+    return {"download": options.download, **{name: value for name, value in given.items() if value}}
 
 
 def _train(options: argparse.Namespace) -> Any:
@@ -333,6 +460,42 @@ def _serve(options: argparse.Namespace) -> Any:
     )
 
 
+def _models_list(options: argparse.Namespace) -> Any:
+    from serving.promotion import versions
+
+    listed = versions(options.models)
+    if not options.json:
+        for each in listed:
+            figures = ", ".join(
+                f"{name.replace('_', ' ')} {value:.4g}"
+                for name, value in each["figures"].items()
+                if value is not None
+            )
+            print(f"{'*' if each['served'] else ' '} {each['name']}  {each['made']}  {figures}".rstrip())
+    return {"models": listed}
+
+
+def _models_promote(options: argparse.Namespace) -> Any:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from serving.promotion import promote
+
+    model, gates = promote(options.models, options.name)
+    if not options.json:
+        for gate in gates:
+            print(f"✓ {gate.name}: {gate.sentence}")
+        print(f"{model.name} is served now; `wordloom models rollback` undoes it.")
+    return {"model": model.described(), "gates": [vars(gate) for gate in gates]}
+
+
+def _models_rollback(options: argparse.Namespace) -> Any:
+    from serving.promotion import rollback
+
+    model = rollback(options.models, options.kind)
+    if not options.json:
+        print(f"{model.name} is served again.")
+    return {"model": model.described()}
+
+
 def _status(options: argparse.Namespace) -> Any:
     from cluster.store import Store, summary
 
@@ -347,7 +510,10 @@ def _status(options: argparse.Namespace) -> Any:
     return {
         "home": store.folder.location,
         "artefacts": [summary(artefact) for artefact in store.artefacts()],
-        "unfinished": [{"kind": each.kind, "location": each.location} for each in store.unfinished()],
+        "unfinished": [
+            {"kind": each.kind, "location": each.location, "progress": each.progress}
+            for each in store.unfinished()
+        ],
     }
 
 

@@ -40,6 +40,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 MAKING = "making"
 DRAFT = f"{MAKING}/draft.json"
+PROGRESS = "progress.json"  # below making/: how far the run is, by stages that take long
 LIBRARIES = ("ray", "tensorflow", "keras", "numpy", "pyarrow", "lxml")
 
 
@@ -204,6 +205,8 @@ class Draft:
                 f"{self.location!r} holds another artefact already ({_difference(self.published, self)}); "
                 "artefacts never change: name another folder or delete this one."
             )
+        else:
+            self.making.delete()  # left by a run that ended between the manifest and this
 
     def __reduce__(self) -> Any:
         # Workers get the draft to write into its folders; they look at the folder as it is then.
@@ -242,6 +245,7 @@ class Draft:
         )
         self.folder.write_json(MANIFEST, manifest.to_json())
         self.making.delete()
+        self.folder.sweep()
         self.published = Artefact(self.folder, manifest)
         return self.published
 

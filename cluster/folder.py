@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ import pyarrow.parquet as pq
 
 from cluster.errors import WordloomError
 
+REASON = 240  # characters of what a file system says went wrong
+GCS_PATIENCE = 60  # seconds of trying again; left alone it waits for credentials for a quarter of an hour
 PARTIAL = ".partial-"  # leads the name of every file that is still being written
 
 
@@ -111,8 +114,7 @@ class Folder:
         return Folder(f"{self.location}/{name}")
 
     def exists(self, name: str = "") -> bool:
-        kind = self._fs.get_file_info(self._full(name)).type
-        return bool(kind != pafs.FileType.NotFound)
+        return bool(self._looked_at(self._full(name)).type != pafs.FileType.NotFound)
 
     def names(self) -> list[str]:
         """All whole files below, as sorted relative names; what is still being written is left out."""
@@ -120,7 +122,7 @@ class Folder:
         start = len(self._path.rstrip("/")) + 1
         return sorted(
             info.path[start:]
-            for info in self._fs.get_file_info(selector)
+            for info in self._looked_at(selector)
             if info.type == pafs.FileType.File and PARTIAL not in info.path
         )
 
@@ -128,14 +130,12 @@ class Folder:
         """The names of the folders directly below, sorted."""
         selector = pafs.FileSelector(self._path, allow_not_found=True, recursive=False)
         return sorted(
-            info.base_name
-            for info in self._fs.get_file_info(selector)
-            if info.type == pafs.FileType.Directory
+            info.base_name for info in self._looked_at(selector) if info.type == pafs.FileType.Directory
         )
 
     def size(self, name: str) -> int:
         """Bytes of the file `name`; raises FileNotFoundError where there is none."""
-        info = self._fs.get_file_info(self._full(name))
+        info = self._looked_at(self._full(name))
         if info.type != pafs.FileType.File:
             raise FileNotFoundError(errno.ENOENT, "no such file", self._full(name))
         return int(info.size)
@@ -193,6 +193,11 @@ class Folder:
             self._forget(partial)
             if isinstance(error, OSError) and (mended := _mend(error, f"{self.location}/{name}")):
                 raise WordloomError(mended) from error
+            if isinstance(error, OSError) and not self.is_local:
+                raise WordloomError(
+                    f"Cannot write {f'{self.location}/{name}'!r}: {reason(error)}; check its name and your "
+                    "credentials, then run the same command again."
+                ) from error
             raise
 
     def write(self, name: str, data: bytes) -> FileRecord:
@@ -213,14 +218,32 @@ class Folder:
     def delete(self, name: str = "") -> None:
         """Removes the file or the sub-folder `name`; one that is missing is fine."""
         full = self._full(name)
-        kind = self._fs.get_file_info(full).type
+        kind = self._looked_at(full).type
         if kind == pafs.FileType.Directory:
             self._fs.delete_dir(full)
         elif kind == pafs.FileType.File:
             self._fs.delete_file(full)
 
+    def sweep(self) -> None:
+        """Removes the half-written files that killed writers left; for when nobody writes here any more."""
+        selector = pafs.FileSelector(self._path, allow_not_found=True, recursive=True)
+        for info in self._fs.get_file_info(selector):
+            if info.type == pafs.FileType.File and info.base_name.startswith(PARTIAL):
+                self._forget(info.path)
+
     def _full(self, name: str) -> str:
         return f"{self._path}/{name}" if name else self._path
+
+    def _looked_at(self, what: str | pafs.FileSelector) -> Any:
+        """pyarrow's FileInfo. Raises WordloomError where a store cannot be reached."""
+        try:
+            return self._fs.get_file_info(what)
+        except OSError as error:
+            if self.is_local:
+                raise
+            raise WordloomError(
+                f"Cannot reach {self.location!r}: {reason(error)}; check its name and your credentials."
+            ) from error
 
     def _forget(self, partial: str) -> None:
         try:
@@ -233,15 +256,27 @@ class Folder:
 def filesystem_of(location: str) -> tuple[pafs.FileSystem, str]:
     """pyarrow's file system for a location and the path inside it.
 
-    `WORDLOOM_S3_ENDPOINT` names an S3 server of one's own (``http://127.0.0.1:9000``).
+    A query says how to reach it, ``s3://bucket/home?endpoint_override=127.0.0.1:9000&scheme=http``; names
+    may stand behind the query as behind any folder. `AWS_ENDPOINT_URL` (the SDK's own), or
+    `WORDLOOM_S3_ENDPOINT`, names an S3 server of one's own for all locations without one.
     """
     if "://" not in location:
         return pafs.LocalFileSystem(), location
     scheme, _, path = location.partition("://")
-    if scheme == "s3" and (endpoint := os.environ.get("WORDLOOM_S3_ENDPOINT")):
+    before, query, behind = _parted(path)
+    path = f"{before.rstrip('/')}{behind}" if behind else before
+    if scheme == "s3" and not query and (endpoint := os.environ.get("WORDLOOM_S3_ENDPOINT")):
         return pafs.S3FileSystem(endpoint_override=endpoint), path
     try:
-        filesystem, inside = pafs.FileSystem.from_uri(location)
+        if scheme not in ("s3", "gs"):
+            filesystem, path = pafs.FileSystem.from_uri(location)
+            return filesystem, path
+        # Names and globs hold what a URI may not: only the bucket goes through it.
+        bucket, slash, name = path.partition("/")
+        if scheme == "gs" and "retry_limit_seconds=" not in query:
+            query += f"{'&' if query else '?'}retry_limit_seconds={GCS_PATIENCE}"
+        filesystem, bucket = pafs.FileSystem.from_uri(f"{scheme}://{bucket}{query}")
+        return filesystem, f"{bucket}{slash}{name}"
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise WordloomError(
             f"Cannot read or write {location!r}: {scheme}:// is no file system that pyarrow knows; "
@@ -249,9 +284,26 @@ def filesystem_of(location: str) -> tuple[pafs.FileSystem, str]:
         ) from error
     except OSError as error:
         raise WordloomError(
-            f"Cannot reach {location!r} ({str(error).splitlines()[0]}); check its name and credentials."
+            f"Cannot reach {location!r}: {reason(error)}; check its name and your credentials."
         ) from error
-    return filesystem, inside
+
+
+def reason(error: OSError) -> str:
+    """What a file system says went wrong, on one line of a decent length."""
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return said[0].rstrip(".") if len(said[0]) <= REASON else f"{said[0][:REASON]}..."
+
+
+def inside(location: str, path: str) -> str:
+    """The location of a path inside the file system of another location."""
+    scheme, _, there = location.partition("://")
+    return f"{scheme}://{path}{_parted(there)[1]}"
+
+
+def _parted(path: str) -> tuple[str, str, str]:
+    """What stands before a query (``?name=value``), the query, and the names behind it."""
+    match = re.fullmatch(r"(.*?)(\?[a-z_]+=[^/]*)(/.*)?", path, re.DOTALL)
+    return (match[1], match[2], match[3] or "") if match else (path, "", "")
 
 
 def _mend(error: OSError, location: str) -> str | None:

@@ -30,9 +30,11 @@ class Reporter:
         self._console = Console(file=self._stream, highlight=False, soft_wrap=True)
         self.terminal = self._console.is_terminal and not quiet
 
-    def stage(self, name: str, *, total: float | None = None, unit: str = "") -> Stage:
-        """A stage that begins now. `unit` ``"B"`` shows kB, MB, GB; any other stands behind the count."""
-        return Stage(self, name, total, unit)
+    def stage(self, name: str, *, total: float | None = None, unit: str = "", rows: str = "rows") -> Stage:
+        """A stage that begins now. `unit` ``"B"`` shows kB, MB, GB; any other stands behind the count.
+        `rows` is what the stage's rows are called.
+        """
+        return Stage(self, name, total, unit, rows)
 
     def say(self, sentence: str) -> None:
         """One line that stays."""
@@ -55,12 +57,16 @@ class Reporter:
 class Stage:
     """One stage of a run; use it as a context manager."""
 
-    def __init__(self, reporter: Reporter, name: str, total: float | None, unit: str) -> None:
+    def __init__(
+        self, reporter: Reporter, name: str, total: float | None, unit: str, row_unit: str = "rows"
+    ) -> None:
         self.name = name
         self.total = total
         self.unit = unit
         self.done = 0.0
         self.rows = 0
+        self.row_unit = row_unit
+        self._before = (0.0, 0)  # units and rows that an earlier run had done
         self.seconds = 0.0
         self._reporter = reporter
         self._note = ""
@@ -86,6 +92,11 @@ class Stage:
         if kind is None:
             self._reporter.say(f"✓ {self.name}: {self._summary or self._state()} in {duration(self.seconds)}")
 
+    def resume(self, done: float, rows: int = 0) -> None:
+        """`done` units and `rows` rows were done by an earlier run: they count, but for no rate."""
+        self._before = (done, rows)
+        self.update(done, rows=rows)
+
     def advance(self, units: float = 0.0, *, rows: int = 0, note: str | None = None) -> None:
         """`units` more are done, with `rows` more rows; `note` replaces what stands at the end."""
         self.update(self.done + units, rows=self.rows + rows, note=note)
@@ -98,7 +109,7 @@ class Stage:
         self.rows = self.rows if rows is None else rows
         self.total = self.total if total is None else total
         self._note = self._note if note is None else note
-        words = f"{self.rows:,} rows {self._note}".strip() if self.rows else self._note
+        words = f"{self._rows()} {self._note}".strip() if self.rows else self._note
         if self._progress is not None:
             self._progress.update(self._task, completed=done, total=self.total, note=words)
         elif not self._reporter.quiet and time.monotonic() - self._logged >= LOG_SECONDS:
@@ -111,7 +122,11 @@ class Stage:
 
     def _state(self) -> str:
         seconds = max(time.monotonic() - self._began, 1e-9)
-        return state(self.done, self.total, self.unit, self.done / seconds, seconds)
+        return state(self.done, self.total, self.unit, (self.done - self._before[0]) / seconds, seconds)
+
+    def _rows(self) -> str:
+        rate = (self.rows - self._before[1]) / max(time.monotonic() - self._began, 1e-9)
+        return f"{self.rows:,} {self.row_unit}, {quantity(round(rate))}/s"
 
 
 class _DoneColumn(ProgressColumn):

@@ -5,6 +5,7 @@ So an artefact is found by what it is made from, and two settings of one stage l
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,12 @@ from typing import Any
 from rich.text import Text
 from rich.tree import Tree
 
-from cluster.artefact import DRAFT, Artefact, Input, identity_of, settings_dict
+from cluster.artefact import DRAFT, MAKING, PROGRESS, Artefact, Input, identity_of, settings_dict
 from cluster.errors import WordloomError
 from cluster.folder import Folder
-from cluster.progress import quantity
+from cluster.progress import duration, quantity, state
 
+SILENT = 60.0  # seconds without a word after which a run counts as stopped
 SHORT = 16  # hex digits of an identity that name a folder: 64 bits, no two alike by chance
 
 
@@ -26,6 +28,23 @@ class Unfinished:
 
     kind: str
     location: str
+    progress: dict[str, Any] | None = None
+
+    def sentence(self) -> str:
+        """How far it is and when it last said so, as far as the stage notes it."""
+        said = self.progress
+        if said is None:
+            return f"{self.kind} (not finished) {self.location}"
+        silent = time.time() - said["at"]
+        ran = max(said["at"] - said["began"], 1e-9)
+        how = state(said["done"], said["bytes"], "B", (said["done"] - said["done_before"]) / ran, ran)
+        pages = (said["pages"] - said["pages_before"]) / ran
+        return (
+            f"{self.kind} ({'stopped' if silent > SILENT else 'under way'}) {self.location}\n"
+            f"{said['source']}: {said['finished_splits']:,} of {said['splits']:,} splits, {how}, "
+            f"{said['pages']:,} pages, {quantity(round(pages))}/s; {duration(max(silent, 0.0))} ago on "
+            f"{said['host']}"
+        )
 
 
 class Store:
@@ -52,14 +71,19 @@ class Store:
         return [each for each in self._looked_at() if isinstance(each, Unfinished)]
 
     def _looked_at(self) -> Iterator[Artefact | Unfinished]:
+        """The folder itself may be an artefact, named as --output, and so may those below it."""
+        places = [self.folder]
         for kind in self.folder.folders():
-            for name in self.folder.child(kind).folders():
-                folder = self.folder.child(f"{kind}/{name}")
-                try:
-                    yield Artefact.open(folder)
-                except WordloomError:
-                    if folder.exists(DRAFT):
-                        yield Unfinished(kind, folder.location)
+            if kind != MAKING:
+                child = self.folder.child(kind)
+                places += [child, *(child.child(name) for name in child.folders() if name != MAKING)]
+        for folder in places:
+            try:
+                yield Artefact.open(folder)
+            except WordloomError:
+                if (begun := _json(folder, DRAFT)) is not None:
+                    progress = _json(folder, f"{MAKING}/{PROGRESS}")
+                    yield Unfinished(str(begun.get("kind")), folder.location, progress)
 
     def tree(self) -> Tree:
         """The lineage as a tree: below each artefact, what was made from it."""
@@ -73,8 +97,16 @@ class Store:
                 Text(describe(artefact), overflow="fold")
             )
         for each in self.unfinished():
-            root.add(f"{each.kind} (not finished) {each.location}")
+            root.add(Text(each.sentence(), overflow="fold"))
         return root
+
+
+def _json(folder: Folder, name: str) -> dict[str, Any] | None:
+    try:
+        value = folder.read_json(name)
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def describe(artefact: Artefact) -> str:
@@ -89,7 +121,7 @@ def describe(artefact: Artefact) -> str:
     sources = [
         f"{name} {given.location}"
         for name, given in artefact.manifest.inputs.items()
-        if given.kind in ("dump", "url")
+        if given.kind in ("dump", "text", "url")
     ]
     source = f" from {'; '.join(sources)}" if sources else ""
     return f"{artefact.kind} {artefact.identity[:SHORT]} ({quantity(artefact.bytes, 'B')}) {figures}{source}"

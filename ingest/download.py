@@ -1,9 +1,9 @@
-"""One file over HTTP, whole or not at all: resumed where it was cut, and checked.
+"""Files over HTTP, each whole or not at all: resumed where it was cut, and checked.
 
 What has come so far lies under a hidden name beside a note of which version of the file it is; the next
 attempt, in this run or a later one, asks for the rest of that version (RFC 9110: Range with If-Range). A
-file that has changed on the server begins anew. The file gets its name when all its bytes are there. One
-connection is open at a time.
+file that has changed on the server begins anew. The file gets its name when all its bytes are there. Each
+request holds a lease of its host (`cluster.connections`); the parts of a dump come two at a time.
 """
 
 from __future__ import annotations
@@ -15,26 +15,34 @@ import json
 import os
 import re
 import shutil
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 import requests
-import urllib3
 
+from cluster.connections import LIMIT, Connections
 from cluster.errors import WordloomError
 from cluster.folder import PARTIAL
 from cluster.progress import Reporter, Stage, quantity
+from ingest import web
+from ingest.web import ATTEMPTS, CHUNK, TIMEOUT, TRY_AGAIN, USER_AGENT, AgainError, Pause, Version
 
-USER_AGENT = "wordloom/0.1 (corpus building from Wikipedia dumps; one connection; requests)"
-TIMEOUT = (15.0, 60.0)  # seconds to connect, seconds without a byte
-ATTEMPTS = 6  # in a row without a new byte
-LONGEST_WAIT = 600.0  # seconds; a server that wants more is taken at its word on the next run
-TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-CHUNK = 1 << 18
+__all__ = ["ATTEMPTS", "USER_AGENT", "Download", "Part", "Version", "download", "download_all"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file to fetch, and what it must be where that is known."""
+
+    url: str
+    bytes: int | None = None
+    sha1: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,26 +55,6 @@ class Download:
     fresh: bool
 
 
-@dataclass(frozen=True)
-class Version:
-    """Which version of a file a server hands out, as far as it says."""
-
-    etag: str | None = None
-    modified: str | None = None
-    total: int | None = None
-
-    def same(self, other: Version) -> bool:
-        """Whether nothing that both of them say differs, and something agrees."""
-        pairs = ((self.etag, other.etag), (self.modified, other.modified), (self.total, other.total))
-        told = [(mine, theirs) for mine, theirs in pairs if mine is not None and theirs is not None]
-        return bool(told) and all(mine == theirs for mine, theirs in told)
-
-    @property
-    def condition(self) -> str | None:
-        """What If-Range may hold: a strong tag or a date."""
-        return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
-
-
 def download(
     url: str,
     folder: str | Path,
@@ -75,30 +63,119 @@ def download(
     size: int | None = None,
     sha1: str | None = None,
     sha256: str | None = None,
-    pause: Callable[[float], object] = time.sleep,
+    connections: int = LIMIT,
+    pause: Pause = time.sleep,
 ) -> Download:
     """Fetches `url` into `folder` under the name at its end, unless that very version is there already.
 
     `size`, `sha1` and `sha256` are what the file must be, where they are known; a file that differs is
     deleted. `pause` waits between attempts. Raises WordloomError with the value and the mend.
     """
-    return _Transfer(url, Path(folder), reporter or Reporter(quiet=True), pause).run(size, sha1, sha256)
+    reporter = reporter or Reporter(quiet=True)
+    transfer = _Transfer(url, Path(folder), reporter, Connections(connections), pause)
+    with reporter.stage("download", total=size, unit="B") as stage:
+        done = transfer.run(stage, size, sha1, sha256)
+        there = "" if done.fresh else " is there already"
+        stage.summary(f"{done.path.name}{there}, {quantity(done.bytes, 'B')}")
+    return done
 
 
-class _AgainError(Exception):
-    """This attempt failed and another may do better; `wait` is what the server asks for, in seconds."""
+def download_all(
+    parts: Sequence[Part],
+    folder: str | Path,
+    reporter: Reporter | None = None,
+    *,
+    connections: int = LIMIT,
+) -> list[Download]:
+    """Fetches the parts of one dump as `download` does each, `connections` at a time, in their order.
 
-    def __init__(self, reason: str, wait: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait = wait
+    The first that fails ends the others; what has come so far is kept. Raises WordloomError.
+    """
+    reporter = reporter or Reporter(quiet=True)
+    if len(parts) == 1:
+        (one,) = parts
+        return [download(one.url, folder, reporter, size=one.bytes, sha1=one.sha1, connections=connections)]
+    limit, over = Connections(connections), threading.Event()
+    sizes = [part.bytes for part in parts]
+    total = None if None in sizes else sum(size or 0 for size in sizes)
+    with reporter.stage("download", total=total, unit="B") as stage:
+        shared = _Shared(stage, over)
+
+        def fetch(number: int, part: Part) -> Download:
+            try:
+                transfer = _Transfer(part.url, Path(folder), reporter, limit, shared.pause)
+                done = transfer.run(shared.part(number), part.bytes, part.sha1, None)
+                shared.update(number, done.bytes)
+                return done
+            except BaseException:
+                over.set()
+                raise
+
+        with ThreadPoolExecutor(connections, "download") as pool:
+            waiting = [pool.submit(fetch, *each) for each in enumerate(parts)]
+            try:
+                done = [each.result() for each in waiting]
+            except _OverError:  # the first was ended by another: that one's error is the reason
+                done = []
+            finally:
+                over.set()
+                pool.shutdown(cancel_futures=True)
+            for each in waiting:
+                error = None if each.cancelled() else each.exception()
+                if error is not None and not isinstance(error, _OverError):
+                    raise error
+        stage.summary(f"{len(done)} files, {quantity(sum(each.bytes for each in done), 'B')}")
+    return done
+
+
+class _OverError(Exception):
+    """Another part failed, or the user stopped the run."""
+
+
+class _Heard(Protocol):
+    """What a transfer tells how far it is."""
+
+    def update(self, done: float, *, total: float | None = None, note: str | None = None) -> None: ...
+
+
+class _Shared:
+    """One stage for several transfers, and the end of all when one has failed."""
+
+    def __init__(self, stage: Stage, over: threading.Event) -> None:
+        self._stage, self._over = stage, over
+        self._lock = threading.Lock()
+        self._done: dict[int, float] = {}
+
+    def part(self, number: int) -> _Heard:
+        shared = self
+
+        class One:
+            def update(self, done: float, *, total: float | None = None, note: str | None = None) -> None:
+                shared.update(number, done, note)
+
+        return One()
+
+    def update(self, number: int, done: float, note: str | None = None) -> None:
+        if self._over.is_set():
+            raise _OverError
+        with self._lock:
+            self._done[number] = done
+            self._stage.update(sum(self._done.values()), note=note)
+
+    def pause(self, seconds: float) -> None:
+        if self._over.wait(seconds):
+            raise _OverError
 
 
 class _Transfer:
     """The attempts to fetch one file."""
 
-    def __init__(self, url: str, folder: Path, reporter: Reporter, pause: Callable[[float], object]) -> None:
+    def __init__(
+        self, url: str, folder: Path, reporter: Reporter, connections: Connections, pause: Pause
+    ) -> None:
         self.url = url
         self.reporter = reporter
+        self.connections = connections
         self.pause = pause
         name = unquote(urlsplit(url).path.rpartition("/")[2]).replace("/", "_")
         if not name.strip("."):
@@ -112,13 +189,13 @@ class _Transfer:
         self.sha256 = hashlib.sha256()
         self.sha1 = hashlib.sha1(usedforsecurity=False)
 
-    def run(self, size: int | None, sha1: str | None, sha256: str | None) -> Download:
+    def run(self, stage: _Heard, size: int | None, sha1: str | None, sha256: str | None) -> Download:
         try:
             self.target.parent.mkdir(parents=True, exist_ok=True)
             with self.partial.open("ab+") as stream:
                 self._lock(stream)
                 try:
-                    return self._done(stream, size, sha1, sha256)
+                    return self._done(stage, stream, size, sha1, sha256)
                 finally:
                     if self.partial.exists() and self.partial.stat().st_size == 0:
                         self.partial.unlink()
@@ -144,48 +221,57 @@ class _Transfer:
                 "wait for it to end and run the same command again."
             )
 
-    def _done(self, stream: BinaryIO, size: int | None, sha1: str | None, sha256: str | None) -> Download:
-        with requests.Session() as session, self.reporter.stage("download", total=size, unit="B") as stage:
-            session.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
+    def _done(
+        self, stage: _Heard, stream: BinaryIO, size: int | None, sha1: str | None, sha256: str | None
+    ) -> Download:
+        with web.session() as session:
             whole = self._still_there(session, size, sha1, sha256)
             if whole is not None:
-                stage.summary(f"{self.target.name} is there already, {quantity(whole.bytes, 'B')}")
                 return whole
             self._resume(stream)
             self._fetch(session, stream, stage)
-            self._check(size, sha1, sha256)
-            stage.summary(f"{self.target.name}, {quantity(self.have, 'B')}")
+        self._check(size, sha1, sha256)
+        os.utime(self.partial, (time.time(), _dated(self.version.modified)))
         self.partial.replace(self.target)
         self.partial_note.unlink(missing_ok=True)
-        sha256 = self.sha256.hexdigest()
-        _write(self.note, {**asdict(self.version), "bytes": self.have, "sha256": sha256})
-        return Download(self.target, self.have, sha256, True)
+        done = Download(self.target, self.have, self.sha256.hexdigest(), True)
+        known = {"bytes": done.bytes, "sha256": done.sha256, "sha1": self.sha1.hexdigest()}
+        _write(self.note, {**asdict(self.version), **known, "mtime_ns": self.target.stat().st_mtime_ns})
+        return done
 
     def _still_there(
         self, session: requests.Session, size: int | None, sha1: str | None, sha256: str | None
     ) -> Download | None:
         """The file as it was fetched before, if the server (where it answers) still has that version."""
         note = _read(self.note)
-        if not self.target.is_file() or self.target.stat().st_size != note.get("bytes"):
+        state = self.target.stat() if self.target.is_file() else None
+        if state is None or state.st_size != note.get("bytes"):
             return None
         done = Download(self.target, int(note["bytes"]), str(note["sha256"]), False)
         if sha256 is not None or sha1 is not None:
-            # The caller knows what the file must be: no need to ask anybody.
-            _digest(self.target, self.sha256, self.sha1)
-            same = (sha256 or self.sha256.hexdigest()) == self.sha256.hexdigest()
-            same = same and (sha1 or self.sha1.hexdigest()) == self.sha1.hexdigest()
-            self._restart()
+            # The caller knows what the file must be: no need to ask anybody, nor to read a file that has
+            # the time that it was given.
+            found = {"sha256": note["sha256"], "sha1": note.get("sha1")}
+            if found["sha1"] is None or state.st_mtime_ns != note.get("mtime_ns"):
+                _digest(self.target, self.sha256, self.sha1)
+                found = {"sha256": self.sha256.hexdigest(), "sha1": self.sha1.hexdigest()}
+                self._restart()
+            same = size in (None, done.bytes) and found["sha256"] == done.sha256
+            same = same and sha256 in (None, found["sha256"]) and sha1 in (None, found["sha1"])
             return done if same else None
         known = Version(note.get("etag"), note.get("modified"), done.bytes)
         headers = {"If-None-Match": known.etag} if known.etag else {}
         if known.modified and not known.etag:
             headers = {"If-Modified-Since": known.modified}
         try:
-            with session.get(self.url, headers=headers, stream=True, timeout=TIMEOUT) as reply:
+            with (
+                self.connections.to(self.url, self.pause),
+                session.get(self.url, headers=headers, stream=True, timeout=TIMEOUT) as reply,
+            ):
                 if reply.status_code == 304 or (
                     reply.status_code == 200
                     and (known.etag or known.modified)
-                    and known.same(_version(reply.headers, _length(reply)))
+                    and known.same(web.version(reply.headers, web.length(reply.headers)))
                 ):
                     return done if size in (None, done.bytes) else None
                 if reply.status_code in TRY_AGAIN:
@@ -207,61 +293,53 @@ class _Transfer:
             return
         self.have = _digest(self.partial, self.sha256, self.sha1)
 
-    def _fetch(self, session: requests.Session, stream: BinaryIO, stage: Stage) -> None:
+    def _fetch(self, session: requests.Session, stream: BinaryIO, stage: _Heard) -> None:
         """Attempts until all bytes are there."""
-        failures, furthest = 0, self.have
-        while True:
-            try:
-                self._attempt(session, stream, stage)
-                return
-            except (
-                _AgainError,
-                urllib3.exceptions.HTTPError,
-                requests.ConnectionError,
-                requests.Timeout,
-                requests.exceptions.ChunkedEncodingError,
-            ) as error:
-                failures = 1 if self.have > furthest else failures + 1
-                furthest = max(furthest, self.have)
-                if failures >= ATTEMPTS:
-                    raise WordloomError(
-                        f"Cannot download {self.url!r}: {_reason(error)}, {ATTEMPTS} times in a row "
-                        f"({self.have:,} bytes are here{_of(self.version.total)}); run the same command "
-                        "later to go on."
-                    ) from error
-                asked = error.wait if isinstance(error, _AgainError) else None
-                wait = min(2.0 ** (failures - 1), 60.0) if asked is None else min(asked, LONGEST_WAIT)
-                stage.update(self.have, note=f"{_reason(error)}, next attempt in {wait:.0f} s")
-                self.pause(wait)
-            except requests.RequestException as error:
-                raise WordloomError(f"Cannot download {self.url!r}: {error}; check --source.") from error
 
-    def _attempt(self, session: requests.Session, stream: BinaryIO, stage: Stage) -> None:
+        def cannot(reason: str, later: bool) -> str:
+            if not later:
+                return f"Cannot download {self.url!r}: {reason}; check --source."
+            return (
+                f"Cannot download {self.url!r}: {reason} ({self.have:,} bytes are "
+                f"here{_of(self.version.total)}); run the same command later to go on."
+            )
+
+        web.insist(
+            lambda: self._attempt(session, stream, stage),
+            lambda: self.have,
+            cannot,
+            self.pause,
+            lambda note: stage.update(self.have, note=note),
+        )
+
+    def _attempt(self, session: requests.Session, stream: BinaryIO, stage: _Heard) -> None:
         headers = {}
         if self.have:
             headers["Range"] = f"bytes={self.have}-"
             if self.version.condition:
                 headers["If-Range"] = self.version.condition
-        with session.get(self.url, headers=headers, stream=True, timeout=TIMEOUT) as reply:
+        with (
+            self.connections.to(self.url, self.pause) as lease,
+            session.get(self.url, headers=headers, stream=True, timeout=TIMEOUT) as reply,
+        ):
             status = reply.status_code
-            if status in TRY_AGAIN:
-                wait = _retry_after(reply.headers.get("Retry-After"))
-                raise _AgainError(f"the server answers {status} {reply.reason}", wait)
+            web.busy(reply)
             if status == 416:
                 if self._complete(reply):
                     return
                 self._begin(stream, Version())
-                raise _AgainError("the server has fewer bytes than it had before", 0.0)
+                raise AgainError("the server has fewer bytes than it had before", 0.0)
             if status == 206 and self.have:
-                first, total = _content_range(reply)
-                version = _version(reply.headers, total)
-                if first != self.have or not self.version.same(version):
+                sent = web.content_range(reply.headers)
+                total = sent[2] if sent else None
+                version = web.version(reply.headers, total)
+                if sent is None or sent[0] != self.have or not self.version.same(version):
                     self._begin(stream, Version())
-                    raise _AgainError("the file has changed on the server", 0.0)
+                    raise AgainError("the file has changed on the server", 0.0)
                 self.version = replace(self.version, total=total if total else self.version.total)
             elif status == 200:
                 # The first attempt, or the server has another version by now, or it knows no ranges.
-                self._begin(stream, _version(reply.headers, _length(reply)))
+                self._begin(stream, web.version(reply.headers, web.length(reply.headers)))
             else:
                 raise WordloomError(
                     f"Cannot download {self.url!r}: the server answers {status} {reply.reason}; "
@@ -275,19 +353,20 @@ class _Transfer:
                 self.sha1.update(chunk)
                 self.have += len(chunk)
                 stage.update(self.have)
+                lease.renew()
             stream.flush()
         total = self.version.total
         if total is not None and self.have < total:
-            raise _AgainError("the connection was cut")
+            raise AgainError("the connection was cut")
         if total is not None and self.have > total:
-            sent = self.have
+            came = self.have
             self._begin(stream, Version())
-            raise _AgainError(f"the server sent {sent:,} bytes where it promised {total:,}")
+            raise AgainError(f"the server sent {came:,} bytes where it promised {total:,}")
 
     def _complete(self, reply: requests.Response) -> bool:
         """Whether a refused range means that all bytes are here already."""
         match = re.fullmatch(r"bytes \*/(\d+)", reply.headers.get("Content-Range", ""))
-        version = _version(reply.headers, int(match[1]) if match else None)
+        version = web.version(reply.headers, int(match[1]) if match else None)
         return match is not None and int(match[1]) == self.have and self.version.same(version)
 
     def _begin(self, stream: BinaryIO, version: Version) -> None:
@@ -330,43 +409,12 @@ class _Transfer:
                 )
 
 
-def _version(headers: Mapping[str, str], total: int | None) -> Version:
-    return Version(headers.get("ETag"), headers.get("Last-Modified"), total)
-
-
-def _length(reply: requests.Response) -> int | None:
-    text = reply.headers.get("Content-Length", "")
-    return int(text) if text.isdigit() else None
-
-
-def _content_range(reply: requests.Response) -> tuple[int | None, int | None]:
-    """The first byte and the whole size that a partial answer states."""
-    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", reply.headers.get("Content-Range", ""))
-    if match is None:
-        return None, None
-    return int(match[1]), int(match[2]) if match[2] != "*" else None
-
-
-def _retry_after(text: str | None) -> float | None:
-    """Seconds to wait, from a number of them or a date."""
-    if not text:
-        return None
-    if text.strip().isdigit():
-        return float(text)
+def _dated(modified: str | None) -> float:
+    """The time that a fetched file bears: the server's, so that a change made to it here shows."""
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+        return email.utils.parsedate_to_datetime(modified or "").timestamp()
     except ValueError:
-        return None
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, _AgainError):
-        return str(error)
-    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
-        return "the server does not answer"
-    if isinstance(error, requests.ConnectionError):
-        return "the server cannot be reached"
-    return "the connection was cut"
+        return time.time() - 60.0
 
 
 def _of(total: int | None) -> str:

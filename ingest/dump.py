@@ -1,37 +1,38 @@
 """A dump: one export file or several parts, found, checked and cut into splits.
 
 What a file is, its first bytes say, never its name. What a dump is, its content says: the identity comes
-from the files' sha256, so a dump that moves or is downloaded again is the same dump.
+from the files' sha256, so a dump that moves or is downloaded again is the same dump. Of a file that is read
+where it lies and never stored nobody has the sha256 before the end; there the sha1 of the dump's status
+file stands for it, or what the server says of the version.
 """
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import html
 import json
 import re
-from dataclasses import dataclass, replace
-from fnmatch import fnmatch
+from dataclasses import asdict, dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import pyarrow.fs as pafs
+from typing import BinaryIO
 
 from cluster.artefact import Input
+from cluster.connections import LIMIT, Connections
 from cluster.errors import UsageError, WordloomError
-from cluster.folder import Folder, filesystem_of
+from cluster.folder import Folder
 from cluster.progress import Reporter
-from ingest import bzip2
-from ingest.download import download
+from ingest import bzip2, dump_site
+from ingest.download import Part, download_all
+from ingest.dump_site import SITE
+from ingest.files import Checksums, found, open_file, version_of
 from ingest.pages import PAGE
-from ingest.splits import Split, SplitReader, gunzip, open_file, read
+from ingest.splits import Split, SplitReader, gunzip, read
+from ingest.web import Version, is_web
 
 __all__ = ["Dump", "DumpFile", "Split", "SplitReader", "locate", "plan", "read"]
 
 HEAD = 1 << 16  # bytes of XML in which an export shows what it is
-_INDEX = re.compile(r"-index\d*\.txt[^/]*$")
 _NAMESPACE = re.compile(rb'<namespace key="(-?\d+)"[^>]*>([^<]+)</namespace>')
 
 
@@ -39,8 +40,11 @@ _NAMESPACE = re.compile(rb'<namespace key="(-?\d+)"[^>]*>([^<]+)</namespace>')
 class DumpFile:
     """One file of a dump, as it lies: `bytes` and `sha256` are of the compressed file.
 
-    `format` is ``bzip2``, ``gzip`` or ``xml``, `encoding` the XML's. `prefixes` (title prefix ->
-    namespace) is filled for exports that have no ``<ns>``.
+    For a file that is read elsewhere and never stored `sha256` is empty, and `unstored` stands for it: the
+    sha1 of the dump's status file, or a digest of what the server says of the version and of the first
+    bytes. `version` is what such a file must still be when it is read. `format` is ``bzip2``, ``gzip`` or
+    ``xml``, `encoding` the XML's. `prefixes` (title prefix -> namespace) is filled for exports that have no
+    ``<ns>``.
     """
 
     location: str
@@ -49,19 +53,30 @@ class DumpFile:
     format: str
     encoding: str = "utf-8"
     prefixes: tuple[tuple[str, int], ...] = ()
+    version: Version | None = None
+    unstored: str = ""
+
+    @property
+    def identity(self) -> str:
+        """The same wherever the file lies, as far as that is known without reading all of it."""
+        return self.sha256 or self.unstored
 
 
 @dataclass(frozen=True)
 class Dump:
-    """One dump: its files in the order of their pages."""
+    """One dump: its files in the order of their pages.
+
+    `connections` is how many may be open to a web server at once, over the whole cluster.
+    """
 
     files: tuple[DumpFile, ...]
     name: str
+    connections: int = LIMIT
 
     @property
     def identity(self) -> str:
-        """sha256 (hex) over the files' sha256: the same wherever and under whatever names they lie."""
-        return hashlib.sha256("\n".join(file.sha256 for file in self.files).encode()).hexdigest()
+        """sha256 (hex) over the files' identities: the same wherever and under whatever names they lie."""
+        return hashlib.sha256("\n".join(file.identity for file in self.files).encode()).hexdigest()
 
     @property
     def bytes(self) -> int:
@@ -77,37 +92,56 @@ def locate(
     downloads: str | Path | Folder,
     reporter: Reporter | None = None,
     checksums: str | Path | None = None,
+    *,
+    download: bool = True,
+    connections: int = LIMIT,
+    site: str = SITE,
 ) -> Dump:
-    """The dump at `source`: a path or glob (local, s3://, gs://; all its files are one dump) or an
-    http(s) URL, which is downloaded into the local folder `downloads` first.
+    """The dump that `source` names: a path or glob (local, s3://, gs://; all its files are one dump), an
+    http(s) URL, or a wiki of the dump site `site`, ``enwiki``, ``enwiki:20261101``, ``enwiki:latest``.
 
-    `checksums` names a file that remembers the sha256 of files by place, size and time, so that 40 GB
-    are not read again for it at every run. Raises WordloomError where there is nothing, or no dump.
+    What lies on a web server is downloaded into the local folder `downloads` first; with `download` False
+    nothing is stored and each worker reads its own byte ranges. At most `connections` are open to a host
+    at once, over the whole cluster. `checksums` names a file that remembers the sha256 of files by place,
+    size and time, so that 40 GB are not read again for it at every run. Raises WordloomError where there
+    is nothing, or no dump.
     """
     reporter = reporter or Reporter(quiet=True)
-    memory = _Checksums(checksums)
-    source = str(source)
-    if re.match(r"https?://", source, re.IGNORECASE):
+    memory = Checksums(checksums)
+    parts = _parts(str(source), site, Connections(connections).limit)
+    if parts is None:
+        parts = [Part(location) for location in found(str(source))]
+    elif download:
         folder = downloads if isinstance(downloads, Folder) else Folder(downloads)
         if not folder.is_local:
             raise UsageError(
                 f"Cannot download into {folder.location!r}: downloads go into a local folder; name one, or "
-                "copy the dump there and name it with --source."
+                "leave nothing to store with --no-download."
             )
-        done = download(source, folder.location, reporter)
-        locations = [str(done.path)]
-        memory.remember(locations[0], done.sha256)
-    else:
-        locations = _found(source)
-    files = tuple(_examined(location, memory, reporter) for location in locations)
+        done = download_all(parts, folder.location, reporter, connections=connections)
+        for each in done:
+            memory.remember(str(each.path), each.sha256)
+        parts = [Part(str(each.path)) for each in done]
+    files = tuple(_examined(part, memory, reporter, download, connections) for part in parts)
     memory.write()
-    return Dump(files, _name(locations))
+    return Dump(files, _name([file.location for file in files]), connections)
+
+
+def _parts(source: str, site: str, connections: int) -> list[Part] | None:
+    """The files on a web server that a URL or a wiki's name stands for; None for what is neither."""
+    if is_web(source):
+        return [Part(source)]
+    if (name := dump_site.named(source)) is None or Path(source).is_file():
+        return None
+    return list(dump_site.resolve(*name, site, connections).parts)
 
 
 def plan(dump: Dump, split_bytes: int) -> list[Split]:
     """The splits of a dump, of about `split_bytes` compressed bytes each, in the order of its pages.
 
-    The same dump and `split_bytes` always give the same splits.
+    The same dump and `split_bytes` always give the same splits. The index of a multistream archive is not
+    used: finding the first block behind any byte costs 3 ms (a split takes seconds), and a split that
+    begins where a stream does would be no other work.
     """
     if split_bytes < 1:
         raise UsageError(f"Setting 'ingest.split_bytes' is {split_bytes}; give at least 1.")
@@ -118,49 +152,36 @@ def plan(dump: Dump, split_bytes: int) -> list[Split]:
         edges = [file.bytes * each // count for each in range(count + 1)]
         for start, stop in pairwise(edges):
             split = Split(len(splits), file.location, file.format, start, stop, file.bytes)
-            splits.append(replace(split, encoding=file.encoding, prefixes=file.prefixes))
+            splits.append(
+                replace(
+                    split,
+                    encoding=file.encoding,
+                    prefixes=file.prefixes,
+                    version=file.version,
+                    connections=dump.connections,
+                )
+            )
     return splits
 
 
-def _found(source: str) -> list[str]:
-    """The files that a path or glob names, in the order of the numbers in their names."""
-    local = "://" not in source
-    source = str(Path(source).expanduser().absolute()) if local else source
-    filesystem, path = filesystem_of(source)
-    kind = _info(filesystem, path, source).type
-    if kind == pafs.FileType.File:
-        return [source]
-    if kind == pafs.FileType.Directory:
-        raise WordloomError(
-            f"Cannot read {source!r}: it is a folder; name a dump file, or several with a glob "
-            "such as 'dumps/*.bz2' in --source."
-        )
-    found: list[str] = []
-    if any(each in path for each in "*?["):
-        if local:
-            found = [each for each in glob.glob(path, recursive=True) if Path(each).is_file()]  # noqa: PTH207
-        else:
-            parent = path.rpartition("/")[0]
-            listed = filesystem.get_file_info(pafs.FileSelector(parent, allow_not_found=True))
-            scheme = source.partition("://")[0]
-            files = [each.path for each in listed if each.type == pafs.FileType.File]
-            found = [f"{scheme}://{each}" for each in files if fnmatch(each, path)]
-        found = [each for each in found if not _INDEX.search(each)]
-        if not found:
-            raise WordloomError(f"Cannot read {source!r}: no file matches; check --source.")
-    if not found:
-        raise WordloomError(f"Cannot read {source!r}: no such file; check --source.")
-    return sorted(found, key=_natural)
-
-
-def _examined(location: str, memory: _Checksums, reporter: Reporter) -> DumpFile:
+def _examined(
+    part: Part, memory: Checksums, reporter: Reporter, download: bool, connections: int
+) -> DumpFile:
     """What a file is. Raises WordloomError for one that is no readable export."""
-    filesystem, path = filesystem_of(location)
-    size = int(_info(filesystem, path, location).size or 0)
+    location = part.url
+    version = version_of(location, connections) if "://" in location else None
+    size = version.total or 0 if version is not None else Path(location).stat().st_size
     if not size:
         raise WordloomError(f"{location!r} is empty (0 bytes); fetch it again or check --source.")
-    with open_file(location) as stream:
+    if part.bytes is not None and size != part.bytes:
+        raise WordloomError(
+            f"{location!r} has size {size:,} and must have {part.bytes:,}, says the dump's status file; try "
+            "another mirror with --site."
+        )
+    with open_file(location, version, connections) as stream:
         try:
+            begin = stream.read(HEAD)
+            stream.seek(0)
             kind, head = _sniffed(stream, size, location)
         except OSError as error:
             raise WordloomError(f"Cannot read {location!r}: {error}.") from error
@@ -177,7 +198,18 @@ def _examined(location: str, memory: _Checksums, reporter: Reporter) -> DumpFile
     if b"<ns>" not in head:
         names = _NAMESPACE.findall(head.partition(b"</siteinfo>")[0])
         prefixes = tuple((html.unescape(name.decode("utf-8", "replace")), int(key)) for key, name in names)
-    return DumpFile(location, size, memory.sha256(location, size, reporter), kind, encoding, prefixes)
+    sha256, unstored = "", ""
+    if is_web(location) or (version is not None and version.condition and not download):
+        unstored = f"sha1 {part.sha1}" if part.sha1 else _unstored(version, begin)
+    else:
+        sha256 = memory.sha256(location, size, reporter)
+    return DumpFile(location, size, sha256, kind, encoding, prefixes, version, unstored)
+
+
+def _unstored(version: Version | None, begin: bytes) -> str:
+    """What tells a file from others that nobody has read to its end."""
+    told = json.dumps([version and asdict(version), hashlib.sha256(begin).hexdigest()])
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def _sniffed(stream: BinaryIO, size: int, location: str) -> tuple[str, bytes]:
@@ -210,61 +242,8 @@ def _sniffed(stream: BinaryIO, size: int, location: str) -> tuple[str, bytes]:
     )
 
 
-def _info(filesystem: pafs.FileSystem, path: str, location: str) -> Any:
-    try:
-        return filesystem.get_file_info(path)
-    except OSError as error:
-        raise WordloomError(f"Cannot read {location!r}: {error}; check --source.") from error
-
-
-def _natural(location: str) -> list[tuple[int, str]]:
-    """A key that sorts part 2 before part 10."""
-    return [(int(each), "") if each.isdigit() else (-1, each) for each in re.split(r"(\d+)", location)]
-
-
 def _name(locations: list[str]) -> str:
-    name = locations[0].rstrip("/").rpartition("/")[2]
+    name = re.sub(r"[?#].*", "", locations[0]) if "://" in locations[0] else locations[0]
+    name = name.rstrip("/").rpartition("/")[2]
     name = re.sub(r"(\.xml)?([-.]p\d+p\d+)?(\.(bz2|gz|xml))*$", "", name) or name
     return name if len(locations) == 1 else f"{name} (+{len(locations) - 1})"
-
-
-class _Checksums:
-    """The sha256 of files, remembered by place, size and time of change in a small JSON file."""
-
-    def __init__(self, path: str | Path | None) -> None:
-        self._path = Path(path) if path is not None else None
-        self._known: dict[str, list[Any]] = {}
-        self._changed = False
-        if self._path is not None and self._path.exists():
-            try:
-                loaded = json.loads(self._path.read_text(encoding="utf-8"))
-            except ValueError:
-                loaded = {}  # only time is lost by forgetting
-            self._known = loaded if isinstance(loaded, dict) else {}
-
-    def sha256(self, location: str, size: int, reporter: Reporter) -> str:
-        known = self._known.get(location)
-        if known is not None and known[:2] == self._state(location):
-            return str(known[2])
-        digest = hashlib.sha256()
-        with open_file(location) as stream, reporter.stage("checksum", total=size, unit="B") as stage:
-            while chunk := stream.read(1 << 22):
-                digest.update(chunk)
-                stage.advance(len(chunk))
-            stage.summary(location)
-        self.remember(location, digest.hexdigest())
-        return digest.hexdigest()
-
-    def remember(self, location: str, sha256: str) -> None:
-        self._known[location] = [*self._state(location), sha256]
-        self._changed = True
-
-    def write(self) -> None:
-        if self._changed and self._path is not None:
-            Folder(self._path.parent).write_json(self._path.name, self._known)
-            self._changed = False
-
-    def _state(self, location: str) -> list[int]:
-        filesystem, path = filesystem_of(location)
-        info = filesystem.get_file_info(path)
-        return [int(info.size or 0), int(info.mtime_ns or 0)]

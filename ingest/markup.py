@@ -117,7 +117,7 @@ class Stripper:
                 out.append(following)
             elif mark == "[[":
                 head, bar, label = following.partition("|")
-                if ":" in head and (kind := self._kind(head, bool(bar))):
+                if ":" in head and (kind := self.kind(head, bool(bar))):
                     if kind == "category":
                         categories.append(head.partition(":")[2].strip())
                     place = partner + 2
@@ -142,7 +142,7 @@ class Stripper:
             out = [*outer, *out]
         return "".join(out)
 
-    def _kind(self, head: str, labelled: bool) -> str | None:
+    def kind(self, head: str, labelled: bool) -> str | None:
         """``file``, ``category``, ``language`` for a link that is no text, None for one that is."""
         prefix = head.partition(":")[0].strip().lower().replace("_", " ")
         if prefix in self._files:

@@ -24,6 +24,7 @@ BATCH = 1 << 20  # bytes of XML parsed at once; 0.2 to 8 MB measured the same
 PORTION = 1 << 18  # bytes looked at together at least
 LARGE_PAGE = 8 << 20  # from here on a page's older revisions are let go while it is still being read
 LARGEST_PAGE = 64 << 20  # a page of one revision is never larger; what is, is hostile
+MOST_TAGS = 1 << 20  # of one page, some 0.2 GB as a tree; 64 MiB of empty elements would take 2 GB
 
 PAGE = re.compile(rb"<page[\s>]")
 _CLOSE = b"</page>"
@@ -135,6 +136,9 @@ class PageReader:
             end = xml.rfind(_CLOSE, begin, min(begin + BATCH, stop))
             end = (end if end >= 0 else xml.index(_CLOSE, begin)) + len(_CLOSE)
             batch, begin = b"".join((b"<pages>", view[begin:end], b"</pages>")), end
+            if len(batch) > 2 * MOST_TAGS:  # one page, too large to be a batch with others
+                yield from self._one_by_one(batch)
+                continue
             try:
                 root = etree.fromstring(batch, self._parser)
             except etree.XMLSyntaxError:
@@ -152,10 +156,13 @@ class PageReader:
                 self._abandon(batch[begin:stop], "another page begins there")
                 continue
             piece = batch[begin : end + len(_CLOSE)]
+            if len(piece) > 2 * MOST_TAGS and piece.count(b"<") > MOST_TAGS:
+                self._abandon(piece, f"it has more than {MOST_TAGS:,} tags")
+                continue
             try:
                 element = etree.fromstring(piece, self._parser)
             except etree.XMLSyntaxError as error:
-                self._abandon(piece, f"it is not well-formed XML ({error.msg})")
+                self._abandon(piece, f"it is not well-formed XML ({_line(error.msg)})")
             else:
                 yield from self._judged(element)
 
@@ -274,6 +281,11 @@ class PageReader:
 
 def _time(revision: etree._Element) -> str:
     return revision.findtext("timestamp") or ""
+
+
+def _line(message: str | None) -> str:
+    """A message of libxml2, which may have line ends in it, in one line."""
+    return " ".join((message or "").split())
 
 
 def _when(revision: bytes) -> bytes:

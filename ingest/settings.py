@@ -10,6 +10,7 @@ from cluster.errors import UsageError
 TOKENISERS = ("unicode", "reference")
 MARKUP = ("strip", "keep")
 NORMAL_FORMS = ("NFC", "NFKC", "none")
+DOCUMENTS = ("file", "line", "paragraph")
 # Small dumps are cut for more than one worker, large ones so that a split fits into a worker's memory.
 SPLITS, LEAST_SPLIT, LARGEST_SPLIT = 16, 1 << 20, 8 << 20
 
@@ -57,6 +58,27 @@ class IngestSettings:
     def split_size(self, dump_bytes: int) -> int:
         """Compressed bytes in one split of a dump of so many."""
         return self.split_bytes or min(max(dump_bytes // SPLITS, LEAST_SPLIT), LARGEST_SPLIT)
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """Section ``text``: how a user's own files are read; see `ingest.documents`.
+
+    - `documents`: what of a plain text is one document: the ``file`` (cut where it is longer than 8 MiB), a
+      ``line`` or a ``paragraph`` (paragraphs have a blank line between them);
+    - `text_column`, `id_column`, `title_column`: the columns of JSON lines and Parquet.
+    """
+
+    documents: str = "file"
+    text_column: str = "text"
+    id_column: str = "id"
+    title_column: str = "title"
+
+    def __post_init__(self) -> None:
+        if self.documents not in DOCUMENTS:
+            raise UsageError(
+                f"Setting 'text.documents' is {self.documents!r}; give one of {', '.join(DOCUMENTS)}."
+            )
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,18 @@
-"""The work on one split of a dump: read, strip, tokenise, count, write. No Ray here."""
+"""The work on one split of a source: read, strip, tokenise, count, write. No Ray here."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from cluster import metrics
 from cluster.folder import FileRecord, Folder
+from ingest.documents import Documents, DocumentSplit
 from ingest.markup import Stripper
 from ingest.pages import Page, PageReader
 from ingest.settings import IngestSettings
@@ -29,6 +30,25 @@ SHARD_CHARACTERS = 64_000_000
 PROGRESS_SECONDS = 0.5
 
 Advance = Callable[[int, int], None]
+AnySplit = Split | DocumentSplit
+
+
+class Reading(Protocol):
+    """The pages of one split, iterated over once. `covered` is how many bytes of the split are done;
+    ``seen == kept + sum(dropped.values())``; `redirects` are (title, target), `sentences` what was lost.
+    """
+
+    seen: int
+    kept: int
+    dropped: dict[str, int]
+    redirects: list[tuple[str, str]]
+
+    @property
+    def covered(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Page]: ...
+
+    def sentences(self) -> list[str]: ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +85,7 @@ class SplitRecord:
         return cls(**{**value, "shards": shards, "files": files})
 
 
-def finished(folder: Folder, making: Folder, splits: list[Split]) -> dict[int, SplitRecord]:
+def finished(folder: Folder, making: Folder, splits: Sequence[AnySplit]) -> dict[int, SplitRecord]:
     """The records of those splits that an earlier run finished and whose files are all there."""
     records = {name for name in making.names() if name.startswith(f"{RECORDS}/")}
     if not records:
@@ -97,13 +117,13 @@ class ShardMaker:
             settings.tokeniser, lower_case=settings.lower_case, normalise=settings.normalise
         )
 
-    def make(self, split: Split, advance: Advance | None = None) -> SplitRecord:
+    def make(self, split: AnySplit, advance: Advance | None = None) -> SplitRecord:
         """Does one split. `advance` hears compressed bytes and kept pages of it so far, twice a second."""
         settings = self._settings
         record = SplitRecord(split.index, split.start, split.stop)
-        source = read(split)
-        reader = PageReader(source, settings.namespaces, dict(split.prefixes))
-        stripper = Stripper(dict(split.prefixes)) if settings.markup == "strip" else None
+        reader = _reading(split, settings)
+        prefixes = dict(split.prefixes) if isinstance(split, Split) else {}
+        stripper = Stripper(prefixes) if settings.markup == "strip" else None
         batch = _Batch()
         heard = time.monotonic()
         emptied = 0
@@ -121,7 +141,7 @@ class ShardMaker:
                 batch = _Batch()
             if advance is not None and time.monotonic() - heard >= PROGRESS_SECONDS:
                 heard = time.monotonic()
-                advance(source.covered, reader.kept)
+                advance(reader.covered, reader.kept)
         if batch.pages:
             self._write(batch, record)
         if reader.redirects:
@@ -135,7 +155,7 @@ class ShardMaker:
             redirect_count=len(reader.redirects),
             seen=reader.seen,
             dropped={**reader.dropped, "empty": reader.dropped["empty"] + emptied},
-            losses=[*source.sentences(), *([reader.cut] if reader.cut else [])],
+            losses=reader.sentences(),
         )
         self._making.write_json(_record_name(split.index), record.to_json())
         _measure(split, record)
@@ -181,11 +201,30 @@ class _Batch:
         self.characters += len(text)
 
 
+class _ExportPages(PageReader):
+    """The pages of a split of a dump."""
+
+    def __init__(self, split: Split, settings: IngestSettings) -> None:
+        self._source = read(split)
+        super().__init__(self._source, settings.namespaces, dict(split.prefixes))
+
+    @property
+    def covered(self) -> int:
+        return self._source.covered
+
+    def sentences(self) -> list[str]:
+        return [*self._source.sentences(), *([self.cut] if self.cut else [])]
+
+
+def _reading(split: AnySplit, settings: IngestSettings) -> Reading:
+    return Documents(split) if isinstance(split, DocumentSplit) else _ExportPages(split, settings)
+
+
 def _record_name(index: int) -> str:
     return f"{RECORDS}/{index:05d}.json"
 
 
-def _measure(split: Split, record: SplitRecord) -> None:
+def _measure(split: AnySplit, record: SplitRecord) -> None:
     metrics.increment("ingest_splits")
     metrics.increment("ingest_bytes", split.bytes)
     metrics.increment("ingest_tokens", sum(shard.tokens for shard in record.shards))

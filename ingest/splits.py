@@ -16,15 +16,19 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, BinaryIO
 
+from cluster.connections import LIMIT
 from cluster.errors import WordloomError
-from cluster.folder import filesystem_of
 from ingest import bzip2
 from ingest.bzip2 import Loss
+from ingest.files import open_file
 from ingest.pages import PAGE
+from ingest.web import Version
 
 CHUNK = 1 << 20  # bytes of XML given out at once; a bzip2 block gives about 0.9 MB (46 MB at the very most)
 UNENDED = "the XML ends before </mediawiki>"
 _TAG = 6  # bytes that PAGE matches
+_CLOSING = b"</mediawiki>"
+_TAIL = 64  # bytes at a split's end that are kept to look for it
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ class Split:
     """The bytes [start, stop) of a dump file of `size` bytes. `index` counts over the whole dump.
 
     `format` is ``bzip2``, ``gzip`` or ``xml``, `encoding` the XML's. `prefixes` (title prefix ->
-    namespace) is filled for exports that have no ``<ns>``.
+    namespace) is filled for exports that have no ``<ns>``. `version` is what the file must still be where
+    it lies elsewhere, `connections` how many may be open to a web server over the whole cluster.
     """
 
     index: int
@@ -43,6 +48,8 @@ class Split:
     size: int
     encoding: str = "utf-8"
     prefixes: tuple[tuple[str, int], ...] = ()
+    version: Version | None = None
+    connections: int = LIMIT
 
     @property
     def bytes(self) -> int:
@@ -65,7 +72,10 @@ class SplitReader:
         self.losses: list[Loss] = []
 
     def __iter__(self) -> Iterator[bytes | Loss]:
-        with open_file(self.split.location) as stream:
+        split = self.split
+        # A split reads on to the end of its last block, within a window as a rule.
+        ahead = (split.start, split.stop + bzip2.WINDOW)
+        with open_file(split.location, split.version, split.connections, ahead) as stream:
             size = int(stream.size())
             if size != self.split.size:
                 raise WordloomError(
@@ -114,7 +124,7 @@ class SplitReader:
                 if begun:
                     yield item
                 continue
-            tail = (tail + item)[-64:]
+            tail = (tail + item)[-_TAIL:]
             if not begun:
                 item = edge + item
                 found = PAGE.search(item)
@@ -124,7 +134,7 @@ class SplitReader:
                 item = item[found.start() :]
                 begun = True
             yield item
-        if tail and not tail.rstrip().endswith(b"</mediawiki>"):
+        if tail and not _ends_export(tail):
             self.losses.append(Loss(self.split.size, self.split.size, UNENDED))
 
     def _items(self, stream: BinaryIO) -> Iterator[tuple[bool, bytes | Loss]]:
@@ -171,6 +181,12 @@ def _as_utf8(items: Iterator[tuple[bool, bytes | Loss]], split: Split) -> Iterat
             yield own, Loss(item.start, split.size, item.reason)
             return
         yield own, decoder.decode(item).encode()
+
+
+def _ends_export(tail: bytes) -> bool:
+    """Whether the last bytes of an export close it; of a split that holds less, whether they may do so."""
+    last = tail.rstrip()
+    return last.endswith(_CLOSING) or (len(tail) < _TAIL and _CLOSING.endswith(last))
 
 
 def _some(items: Iterator[bytes | Loss], count: int) -> tuple[bytes, Iterator[bytes | Loss]]:
@@ -237,17 +253,3 @@ def gunzip(stream: BinaryIO, size: int) -> Iterator[tuple[int, bytes | Loss]]:
                     break
     if decoder is not None:
         yield at, Loss(size, size, bzip2.CUT)
-
-
-def open_file(location: str) -> Any:
-    """A file for reading, seekable, on any file system that pyarrow knows.
-
-    Raises WordloomError where it cannot be read.
-    """
-    filesystem, path = filesystem_of(location)
-    try:
-        return filesystem.open_input_file(path)
-    except FileNotFoundError as error:
-        raise WordloomError(f"Cannot read {location!r}: no such file; check --source.") from error
-    except OSError as error:
-        raise WordloomError(f"Cannot read {location!r}: {error}; check --source.") from error

@@ -126,34 +126,48 @@ class Tokeniser:
     def _tokens(self, batch: list[bytes]) -> tuple[pa.Array, list[int]]:
         """The tokens of UTF-8 texts as one string array, and how many each text has."""
         data = b"\n".join(batch)
+        if self._reference:
+            classes = np.frombuffer(data.translate(self._classes), np.uint8)
+            letter, mark = classes == LETTER, classes == PUNCTUATION
+            starts, ends = letter.copy(), letter.copy()
+            starts[1:] &= ~letter[:-1]
+            ends[:-1] &= ~letter[1:]
+            starts |= mark
+            ends |= mark
+            letters = data.translate(self._fold, _REFERENCE_ABSENT)
+        else:
+            content = np.frombuffer(data, np.uint8)
+            flags = self._flags(data, content)
+            starts, present = flags == START, flags != ABSENT
+            ends = present.copy()
+            ends[:-1] &= flags[1:] != INSIDE
+            folded = np.frombuffer(data.translate(self._fold), np.uint8)
+            # 0xFF stands in no UTF-8, so it can mark what is to go.
+            letters = (folded | (~present * np.uint8(0xFF))).tobytes().translate(None, b"\xff")
+        begins = np.flatnonzero(starts)
+        lengths = np.flatnonzero(ends)
+        lengths -= begins
+        lengths += 1
+        offsets = np.zeros(len(begins) + 1, np.int32)
+        np.cumsum(lengths, out=offsets[1:])
+        array = pa.StringArray.from_buffers(len(begins), pa.py_buffer(offsets), pa.py_buffer(letters))
+        stops = np.cumsum([len(text) + 1 for text in batch])
+        counts = np.diff(np.searchsorted(begins, stops), prepend=0)
+        return array, counts.tolist()
+
+    def _flags(self, data: bytes, content: Bytes) -> Bytes:
+        """START, INSIDE or ABSENT for each byte of UTF-8 text."""
         ascii_only = data.isascii()
         classes = np.frombuffer(bytearray(data.translate(self._classes)), np.uint8)
-        if not self._reference:
-            content = np.frombuffer(data, np.uint8)
-            if not ascii_only:
-                _classify(content, classes)
-            _settle_mids(content, classes)
+        if not ascii_only:
+            _classify(content, classes)
+        _settle_mids(content, classes)
         pairs = classes.copy()
         pairs[1:] |= classes[:-1] << 4
         flags = np.frombuffer(bytearray(pairs.tobytes().translate(_PAIRS)), np.uint8)
-        if not (ascii_only or self._reference):
+        if not ascii_only:
             flags -= ((content & 0xC0) == 0x80) & (flags == START)  # no token starts inside a character
-        starts = flags == START
-        lengths, position = [], 0
-        for text in batch:
-            lengths.append(int(np.count_nonzero(starts[position : position + len(text)])))
-            position += len(text) + 1
-        kept = flags.tobytes().translate(None, b"\0")
-        if self._reference:
-            letters = data.translate(self._fold, _REFERENCE_ABSENT)
-        else:
-            folded = np.frombuffer(data.translate(self._fold), np.uint8)
-            # 0xFF stands in no UTF-8, so it can mark what is to go.
-            letters = (folded | ((flags == ABSENT) * np.uint8(0xFF))).tobytes().translate(None, b"\xff")
-        begins = np.flatnonzero(np.frombuffer(kept, np.uint8) == START).astype(np.int32)
-        offsets = np.append(begins, np.int32(len(letters)))
-        array = pa.StringArray.from_buffers(len(begins), pa.py_buffer(offsets), pa.py_buffer(letters))
-        return array, lengths
+        return flags
 
     def _normalised(
         self, indices: npt.NDArray[np.int32], dictionary: pa.Array

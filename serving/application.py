@@ -10,33 +10,50 @@ says that the process answers, ``/readyz`` that every model does. A kind without
 documentation, and its paths answer 404 with a sentence.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: FastAPI reads the annotations of functions inside a function.
 
 import importlib.metadata
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Path, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from pydantic import BaseModel
 
 from cluster import metrics
-from serving import problems, reference, text_routes, word_routes
-from serving.gate import Gate
+from serving import openai_routes, problems, reference, text_routes, word_routes
+from serving.gate import Gate, prefixed
+from serving.keys import Keys
 from serving.models import KINDS, LABELLING, LANGUAGE_MODEL, SENTIMENT, VECTORS, Model
-from serving.problems import RefusedError
+from serving.problems import ErrorAnswer, RefusedError
 from serving.settings import ServingSettings
+from serving.states import States
 
-# The prefix of each kind's routes; Serve sends what begins with it to that kind's replicas.
-PREFIXES = {
-    VECTORS: word_routes.PREFIX,
-    LANGUAGE_MODEL: text_routes.PREFIX,
-    SENTIMENT: "/v1/sentiment",
-    LABELLING: "/v1/labels",
+# The prefixes of each kind's routes. Serve sends what begins with the first one to that kind's replicas; what
+# begins with the others comes to the replicas of ``/``, which hand it on (serving/relay.py).
+PREFIXES: dict[str, tuple[str, ...]] = {
+    VECTORS: (word_routes.PREFIX, openai_routes.EMBEDDINGS),
+    LANGUAGE_MODEL: (text_routes.PREFIX, openai_routes.COMPLETIONS),
+    SENTIMENT: ("/v1/sentiment",),
+    LABELLING: ("/v1/labels",),
 }
-_ROUTES: dict[str, Callable[[Any, ServingSettings], APIRouter]] = {
-    VECTORS: word_routes.word_routes,
-    LANGUAGE_MODEL: text_routes.text_routes,
+
+
+def _word_routers(core: Any, settings: ServingSettings, model: Model, keys: Keys) -> Sequence[APIRouter]:
+    return word_routes.word_routes(core, settings), openai_routes.embedding_routes(core, settings, model)
+
+
+def _text_routers(core: Any, settings: ServingSettings, model: Model, keys: Keys) -> Sequence[APIRouter]:
+    return (
+        text_routes.text_routes(core, settings, States(keys, model.version)),
+        openai_routes.completion_routes(core, settings, model),
+    )
+
+
+# A kind that is served has its routers here, its core in deployments.CORES and its prefixes above.
+_ROUTERS: dict[str, Callable[[Any, ServingSettings, Model, Keys], Sequence[APIRouter]]] = {
+    VECTORS: _word_routers,
+    LANGUAGE_MODEL: _text_routers,
 }
 
 DEFAULTS = ServingSettings()
@@ -67,14 +84,17 @@ def build(
     settings: ServingSettings = DEFAULTS,
     *,
     readiness: Readiness | None = None,
+    keys: Keys | None = None,
 ) -> FastAPI:
     """The application over the cores of this process.
 
     `models` are all that are served, here or in other processes behind the same address; `cores` (kind ->
     `Words` or `Text`) those that this process answers for itself. `readiness` tells which kinds answer;
-    without it those in `cores` do.
+    without it those in `cores` do. `keys` sign states and let clients in; without them states are signed with
+    a key of this process, and everybody may ask.
     """
-    served = {kind: models[kind] for kind in _ROUTES if kind in models}
+    served = {kind: models[kind] for kind in _ROUTERS if kind in models}
+    keys = keys or Keys.find(settings.state_keys_file, settings.api_keys_file)
     app = FastAPI(
         title="Wordloom",
         version=_version(),
@@ -87,27 +107,48 @@ def build(
     )
     problems.install(app)
     for kind, model in served.items():
-        app.include_router(_ROUTES[kind](cores.get(kind), settings))
+        for router in _ROUTERS[kind](cores.get(kind), settings, model, keys):
+            app.include_router(router)
         if kind in cores:
             metrics.set("serve_model", 1, {"model": kind, "version": model.version})
     for kind in KINDS:
         if kind not in served:
-            app.include_router(_absent(kind))
+            for prefix in PREFIXES[kind]:
+                app.include_router(_absent(kind, prefix))
     app.include_router(_service(served))
     app.include_router(_state(cores, served, readiness))
-    named = {PREFIXES[kind]: model for kind, model in served.items()}
-    app.add_middleware(Gate, models=named, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        Gate,
+        models=prefixed(served, PREFIXES),
+        max_body_bytes=settings.max_body_bytes,
+        keys=keys,
+        most=settings.concurrent + settings.queue,
+        log_share=settings.access_log_share,
+    )
     return app
 
 
 def _service(served: Mapping[str, Model]) -> APIRouter:
     """What there is: the models and the documentation."""
     router = APIRouter(tags=["service"])
+    example = next((model.name for model in served.values()), "vectors")
 
     @router.get("/v1/models", summary="The models that are served")
     def models() -> Entries:
         """Each with its version and the lineage of its data."""
         return Entries(data=[_entry(model) for model in served.values()])
+
+    @router.get(
+        "/v1/models/{name}",
+        summary="One of them",
+        responses={404: {"model": ErrorAnswer, "description": "No such model."}},
+    )
+    def model(name: Annotated[str, Path(examples=[example], max_length=200)]) -> Entry:
+        """By its id or its kind."""
+        for each in served.values():
+            if name in (each.name, each.kind):
+                return _entry(each)
+        raise RefusedError(404, "model_not_found", f"The model {name!r} is not served; see /v1/models.")
 
     @router.get("/docs", include_in_schema=False)
     def docs(request: Request) -> HTMLResponse:
@@ -147,12 +188,13 @@ def _state(cores: Mapping[str, Any], served: Mapping[str, Model], readiness: Rea
     return router
 
 
-def _absent(kind: str) -> APIRouter:
+def _absent(kind: str, prefix: str) -> APIRouter:
     """The paths of a kind that has no model: they say so."""
-    router = APIRouter(prefix=PREFIXES[kind], include_in_schema=False)
+    router = APIRouter(prefix=prefix, include_in_schema=False)
 
+    @router.api_route("", methods=["GET", "POST"])
     @router.api_route("/{rest:path}", methods=["GET", "POST"])
-    def absent(rest: str) -> None:
+    def absent(rest: str = "") -> None:
         raise RefusedError(
             404, "no_model", f"No model of kind {kind!r} is served here; `{KINDS[kind]}` makes one."
         )

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import re
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,21 +23,25 @@ import ray
 from ray import serve
 from ray.exceptions import GetTimeoutError, RayActorError
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
-from ray.serve.config import HTTPOptions, ProxyLocation
+from ray.serve.config import BackpressureConfig, HTTPOptions, ProxyLocation
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import LoggingConfig
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cluster.errors import WordloomError
+from cluster.errors import UsageError, WordloomError
+from cluster.settings import resolve
 from serving import application, models
 from serving.application import PREFIXES
+from serving.keys import Keys
 from serving.models import LANGUAGE_MODEL, VECTORS, Model
+from serving.relay import Relay, answered
 from serving.settings import ServingSettings
 from serving.text import Text
 from serving.words import Words
 
 CORES: dict[str, Callable[[str], Any]] = {VECTORS: Words.open, LANGUAGE_MODEL: Text.open}
 STOP_SECONDS = 30.0
+HEADROOM = 64  # requests beyond the gate's limit that a replica still takes, to refuse them at once
 CHECK_SECONDS = 2.0  # that a replica of another kind may take to say that it is there
 # Words and texts that people send stand in paths, so there is no access log; the metrics count requests.
 LOGGING = LoggingConfig(enable_access_log=False)
@@ -49,6 +54,8 @@ class Served:
 
     url: str
     models: Mapping[str, Model]
+    settings: ServingSettings
+    keys: Keys
 
     @property
     def docs(self) -> str:
@@ -60,18 +67,30 @@ class Replica:
     """A process that holds the model of one kind and answers its routes; the first kind also ``/``."""
 
     def __init__(
-        self, kind: str, served: Mapping[str, Model], settings: ServingSettings, prefix: str
+        self, kind: str, served: Mapping[str, Model], settings: ServingSettings, prefix: str, keys: Keys
     ) -> None:
         self.kind = kind
         self.served = served
         self.settings = settings
         self.prefix = prefix
         self.core = CORES[kind](served[kind].location)
+        cores = {kind: self.core}
+        self.routes = application.build(cores, served, settings, readiness=self.readiness, keys=keys)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        app = application.build({self.kind: self.core}, self.served, self.settings, readiness=self.readiness)
-        app.add_middleware(WholePath, prefix=self.prefix.rstrip("/"))
-        return app
+        elsewhere = {prefix: kind for kind in self.served if kind != self.kind for prefix in PREFIXES[kind]}
+        relay = Relay(self.routes, elsewhere, self._ask, self.settings.max_body_bytes)
+        return WholePath(relay, self.prefix.rstrip("/"))
+
+    async def relayed(self, scope: dict[str, Any], body: bytes) -> AsyncIterator[Message]:
+        """Answers a request that came to a replica of another kind."""
+        async for message in answered(self.routes, scope, body):
+            yield message
+
+    async def _ask(self, kind: str, scope: dict[str, Any], body: bytes) -> AsyncIterator[Message]:
+        handle: Any = serve.get_app_handle(kind).options(stream=True)
+        async for message in handle.relayed.remote(scope, body):
+            yield message
 
     def answers(self) -> str:
         """The version of the model that this replica holds; other replicas ask for it."""
@@ -119,6 +138,7 @@ def start(source: str | Mapping[str, Model], settings: ServingSettings = applica
         raise WordloomError(f"No model in {place!r} is of a kind that can be served yet: {', '.join(CORES)}.")
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     _refuse_another_serve()
+    keys = Keys.find(settings.state_keys_file, settings.api_keys_file)
     port = free_port(settings.host, settings.port)
     serve.start(
         proxy_location=ProxyLocation.HeadOnly,
@@ -126,14 +146,32 @@ def start(source: str | Mapping[str, Model], settings: ServingSettings = applica
         logging_config=LOGGING,
     )
     try:
-        serve.run_many(targets(found, settings))
+        serve.run_many(targets(found, settings, keys))
     except (RuntimeError, RayServeException) as error:
         reasons = _reasons()
         stop()
         raise WordloomError(f"Serving {place!r} did not come up: {reasons or error}") from error
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     shown = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(shown, shown)
-    return Served(f"http://{shown}:{port}", found)
+    return Served(f"http://{shown}:{port}", found, settings, keys)
+
+
+def switch(served: Served, found: Mapping[str, Model]) -> Served:
+    """Serves other versions at the same address, without a failed request: each new replica answers before
+    an old one goes. Returns when all new ones answer; the old ones stay where one does not load, which
+    raises WordloomError."""
+    wanted = {kind: model for kind, model in found.items() if kind in CORES}
+    try:
+        serve.run_many(targets(wanted, served.settings, served.keys))
+    except (RuntimeError, RayServeException) as error:
+        reasons = _reasons()
+        serve.run_many(targets(served.models, served.settings, served.keys))
+        raise WordloomError(
+            f"The new version did not come up, the old one is served on: {reasons or error}"
+        ) from error
+    for kind in set(served.models) - set(wanted):
+        serve.delete(kind)
+    return dataclasses.replace(served, models=wanted)
 
 
 def stop() -> None:
@@ -152,25 +190,56 @@ def stop() -> None:
     serve.shutdown()  # type: ignore[no-untyped-call, unused-ignore]
 
 
-def targets(found: Mapping[str, Model], settings: ServingSettings) -> list[serve.RunTarget]:
+def targets(found: Mapping[str, Model], settings: ServingSettings, keys: Keys) -> list[serve.RunTarget]:
     """The Serve applications for some models: one a kind, the first of them also at ``/``."""
     made = []
     for place, kind in enumerate(found):
-        prefix = PREFIXES[kind] if place else "/"
-        deployment: Any = serve.deployment(  # typed as a decorator
-            Replica,
-            name=kind,
-            num_replicas=settings.replicas,
-            max_ongoing_requests=settings.concurrent,
-            max_queued_requests=settings.queue,
-            ray_actor_options={"num_cpus": settings.replica_cpus},
-            max_constructor_retry_count=2,  # a model that does not load will not load the twentieth time
-            graceful_shutdown_timeout_s=5,
-            logging_config=LOGGING,
-        )
-        bound = deployment.bind(kind, dict(found), settings, prefix)
+        prefix = PREFIXES[kind][0] if place else "/"
+        bound = bind(kind, found, settings, prefix, keys)
         made.append(serve.RunTarget(bound, name=kind, route_prefix=prefix, logging_config=LOGGING))
     return made
+
+
+def from_folder(arguments: Mapping[str, Any]) -> serve.Application:
+    """The application of one kind, for Serve's configuration files (deploy/serve.yaml).
+
+    Arguments: `models` (a folder), `kind`, `prefix` (the application's route_prefix), `settings` (those of
+    section ``serving``). Keys come from files or the environment, the same on every node.
+    """
+    given = dict(arguments)
+    folder, kind = given.pop("models"), given.pop("kind")
+    prefix, chosen = given.pop("prefix"), given.pop("settings", {})
+    if given:
+        raise UsageError(f"Unknown arguments {sorted(given)}; there are models, kind, prefix and settings.")
+    settings = resolve(ServingSettings, "serving", chosen)
+    found = {name: model for name, model in models.find(folder).items() if name in CORES}
+    if kind not in found:
+        raise WordloomError(f"There is no model of kind {kind!r} in {folder!r}; found {', '.join(found)}.")
+    keys = Keys.find(settings.state_keys_file, settings.api_keys_file)
+    return bind(kind, found, settings, prefix, keys)
+
+
+def bind(
+    kind: str, found: Mapping[str, Model], settings: ServingSettings, prefix: str, keys: Keys
+) -> serve.Application:
+    """The deployment of one kind, which the proxy reaches at `prefix`."""
+    deployment: Any = serve.deployment(  # typed as a decorator
+        Replica,
+        name=kind,
+        num_replicas=settings.replicas,
+        # What is too much is refused by the gate inside, which takes a request's time and no more; the
+        # proxy's own queue is the second line.
+        max_ongoing_requests=settings.concurrent + settings.queue + HEADROOM,
+        max_queued_requests=settings.queue,
+        backpressure_config=BackpressureConfig(status_code=503, retry_after_s=1),
+        max_surge_percent=100,  # another version's replica comes before the old one goes
+        ray_actor_options={"num_cpus": settings.replica_cpus},
+        max_constructor_retry_count=2,  # a model that does not load will not load the twentieth time
+        graceful_shutdown_timeout_s=5,
+        logging_config=LOGGING,
+    )
+    bound: serve.Application = deployment.bind(kind, dict(found), settings, prefix, keys)
+    return bound
 
 
 def free_port(host: str, port: int) -> int:

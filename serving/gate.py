@@ -1,17 +1,24 @@
-"""The gate that every request passes: the limit on bodies, the metrics, the headers of lineage."""
+"""The gate that every request passes: keys, limits, metrics, the access log, the headers of lineage."""
 
 from __future__ import annotations
 
+import json
+import logging
+import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fastapi.exceptions import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster import metrics
+from serving.keys import Keys
 from serving.models import Model
 
+OPEN = ("/livez", "/readyz")  # probes show no key and are never too many
+LOG = logging.getLogger("wordloom.access")
+REFUSED = "refused"  # the route label of what the gate answers itself, before a route is found
 UNMATCHED = "unmatched"  # the route label of all paths that no route has: clients must not make labels
 
 
@@ -21,12 +28,27 @@ class Gate:
     `models` maps the prefix of a kind's routes to the model that answers below it; each answer there names
     it in the headers ``X-Wordloom-Model`` (its kind), ``X-Wordloom-Version`` (its identity) and
     ``X-Wordloom-Lineage`` (what it was made from, nearest first: ``vocabulary=..., corpus=..., dump=...``).
+    Where `keys` hold some for the API, a request shows one (``Authorization: Bearer ...``) or gets 401. More
+    than `most` requests at once get 503 with ``Retry-After``, before any of their bytes is read.
+    `log_share` of the answers are logged as JSON, one a line; those with a status from 500 on always.
     """
 
-    def __init__(self, app: ASGIApp, models: Mapping[str, Model], max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        models: Mapping[str, Model],
+        max_body_bytes: int,
+        keys: Keys,
+        most: int,
+        log_share: float = 0.0,
+    ) -> None:
         self.app = app
         self.limit = max_body_bytes
-        self._headers = {f"{prefix}/": headers_of(model) for prefix, model in models.items()}
+        self._headers = {prefix: headers_of(model) for prefix, model in models.items()}
+        self._keys = keys
+        self._most = most
+        self._log_share = log_share
+        self._inside = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -35,16 +57,18 @@ class Gate:
         began = time.perf_counter()
         state = scope.setdefault("state", {})
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        added = next((found for prefix, found in self._headers.items() if path.startswith(prefix)), {})
+        added = next((found for prefix, found in self._headers.items() if below(path, prefix)), {})
         status = 500
-        declared = Headers(scope=scope).get("content-length", "")
-        refused = declared.isdigit() and int(declared) > self.limit
-        read = 0
+        read = sent = 0
+        headers = Headers(scope=scope)
+        refusal = self._refusal(headers, path)
+        declared = headers.get("content-length", "")
+        large = declared.isdigit() and (len(declared) > 15 or int(declared) > self.limit)
 
         async def limited() -> Message:
             nonlocal read
             # Raised where the body is read, so that it becomes an answer like every other error.
-            if refused:
+            if large:
                 raise self._too_large()
             message = await receive()
             read += len(message.get("body", b""))
@@ -53,23 +77,60 @@ class Gate:
             return message
 
         async def named(message: Message) -> None:
-            nonlocal status
+            nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message).update(added)
+            sent += len(message.get("body", b""))
             await send(message)
 
+        self._inside += 1
         try:
-            await self.app(scope, limited, named)
+            if refusal is not None:
+                state["error"] = refusal.code
+                await refusal(scope, limited, named)
+            else:
+                await self.app(scope, limited, named)
         finally:
-            route = getattr(scope.get("route"), "path_format", None) or UNMATCHED
+            self._inside -= 1
+            route = getattr(scope.get("route"), "path_format", None) or (REFUSED if refusal else UNMATCHED)
+            milliseconds = (time.perf_counter() - began) * 1e3
             metrics.increment("serve_requests", 1, {"route": route, "status": str(status)})
-            metrics.observe(
-                "serve_latency_milliseconds", (time.perf_counter() - began) * 1e3, {"route": route}
-            )
+            metrics.observe("serve_latency_milliseconds", milliseconds, {"route": route})
             if status >= 400:
                 kind = state.get("error", "internal")
                 metrics.increment("serve_errors", 1, {"route": route, "kind": kind})
+            if self._log_share and (status >= 500 or random.random() < self._log_share):
+                line = {
+                    "at": round(time.time(), 3),
+                    "method": scope["method"],
+                    "route": route,
+                    "status": status,
+                    "milliseconds": round(milliseconds, 2),
+                    "bytes_in": read,
+                    "bytes_out": sent,
+                    "model": added.get("X-Wordloom-Model"),
+                    "version": added.get("X-Wordloom-Version", "")[:12] or None,
+                    "error": state.get("error"),
+                }
+                LOG.info(json.dumps(line))
+
+    def _refusal(self, headers: Headers, path: str) -> Refusal | None:
+        """What to answer at once, None where the request may come in."""
+        if path in OPEN:
+            return None
+        if self._inside >= self._most:
+            return Refusal(503, "too_busy", "Too many requests at once; try again.", {"Retry-After": "1"})
+        if self._keys.api is not None:
+            scheme, _, shown = headers.get("authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not self._keys.admits(shown.strip()):
+                return Refusal(
+                    401,
+                    "no_key",
+                    "This server wants a key that it knows: Authorization: Bearer KEY.",
+                    {"WWW-Authenticate": "Bearer"},
+                )
+        return None
 
     def _too_large(self) -> HTTPException:
         return HTTPException(413, f"The body is larger than the limit of {self.limit} bytes.")
@@ -82,3 +143,29 @@ def headers_of(model: Model) -> dict[str, str]:
         "X-Wordloom-Version": model.version,
         "X-Wordloom-Lineage": ", ".join(f"{kind}={identity}" for kind, identity in model.lineage),
     }
+
+
+class Refusal:
+    """An answer of the gate itself, in the form of all errors."""
+
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str]) -> None:
+        self.status, self.code = status, code
+        kind = "server_error" if status >= 500 else "invalid_request_error"
+        error = {"message": message, "type": kind, "param": None, "code": code}
+        self.body = json.dumps({"error": error}).encode()
+        self.headers = {"Content-Type": "application/json", "Content-Length": str(len(self.body)), **headers}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raw = [(name.lower().encode(), value.encode()) for name, value in self.headers.items()]
+        await send({"type": "http.response.start", "status": self.status, "headers": raw})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+def below(path: str, prefix: str) -> bool:
+    """Whether a path is the prefix or lies below it."""
+    return path == prefix or path.startswith(f"{prefix}/")
+
+
+def prefixed(models: Mapping[str, Model], prefixes: Mapping[str, Sequence[str]]) -> dict[str, Model]:
+    """Each prefix of each kind that has a model, and the model."""
+    return {prefix: model for kind, model in models.items() for prefix in prefixes[kind]}

@@ -7,15 +7,18 @@ same command does nothing twice and goes on where it was stopped.
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cluster.artefact import Artefact
-from cluster.errors import UsageError
+from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
 from cluster.progress import Reporter, duration, quantity
 from cluster.session import Session, session
@@ -57,11 +60,12 @@ def run(
     address: str | None,
     stay: bool,
     reporter: Reporter,
+    where: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The whole chain; with `stay` it serves until Ctrl-C. Returns what was made and answered."""
     store, journal, began = Store(home), Journal(), time.monotonic()
     with journal.stage("download"):
-        dump = _located(source, store, settings, reporter)
+        dump = _located(source, store, settings, reporter, where or {})
     with ExitStack() as stack:
         with journal.stage("start of Ray"):
             running = stack.enter_context(session(address, cpus=_cores(workers)))
@@ -93,24 +97,45 @@ def run(
     }
 
 
-def ingest_wikipedia(
+def ingest(
+    kind: str,
     settings: Settings,
     *,
     source: str,
+    where: Mapping[str, Any],
     output: str,
     vocabulary: str,
     home: str,
     workers: int,
     address: str | None,
+    dry_run: bool,
+    say: Callable[[str], object],
     reporter: Reporter,
 ) -> dict[str, Any]:
-    """A dump to a corpus in the folder `output` and its vocabulary in another."""
-    from ingest import wikipedia
+    """A source to a corpus in the folder `output` and its vocabulary in another: `kind` is ``wikipedia`` or
+    ``text``, `where` how web servers are read. With `dry_run` only the plan is said.
+    """
+    from ingest import texts, wikipedia
+
+    def located(checksums: str, where: Mapping[str, Any]) -> Any:
+        if kind == "text":
+            return texts.locate(source, downloads, reporter, checksums, reading=settings["text"], **where)
+        return locate(source, downloads, reporter, checksums, **where)
 
     downloads, checksums = _places(Store(home))
-    dump = locate(source, downloads, reporter, checksums)
+    if dry_run:
+        with tempfile.TemporaryDirectory() as aside:  # what is learnt of checksums is forgotten again
+            copied = Path(aside) / "checksums.json"
+            if Path(checksums).exists():
+                shutil.copy(checksums, copied)
+            found = located(str(copied), {**where, "download": False})
+        planned = wikipedia.prepare(found, output, settings["ingest"])
+        for sentence in planned.sentences():
+            say(sentence)
+        return {"plan": planned.to_json()}
+    found = located(checksums, where)
     with session(address, cpus=_cores(workers)):
-        corpus = wikipedia.ingest(dump, output, settings["ingest"], reporter, workers)
+        corpus = wikipedia.ingest(found, output, settings["ingest"], reporter, workers)
     cut = cut_vocabulary(Corpus(corpus), vocabulary, settings["vocabulary"], reporter)
     return {"artefacts": [summary(corpus), summary(cut)]}
 
@@ -146,23 +171,25 @@ def train(
 
 
 def serve(settings: Settings, *, models: str, address: str | None, reporter: Reporter) -> dict[str, Any]:
-    """Serves the models below a folder until Ctrl-C."""
+    """Serves the models below a folder until Ctrl-C, and switches to what is promoted meanwhile."""
     find(models)  # a folder without models is said before Ray starts
     with session(address) as running, _served(models, settings, reporter) as served:
         _say_addresses(served, running, reporter)
         reporter.say("Serving until Ctrl-C.")
-        _wait()
+        _follow(served, models, settings["serving"].watch_seconds, reporter)
     return {"url": served.url}
 
 
 # the stages
 
 
-def _located(source: str | None, store: Store, settings: Settings, reporter: Reporter) -> Dump:
+def _located(
+    source: str | None, store: Store, settings: Settings, reporter: Reporter, where: Mapping[str, Any]
+) -> Dump:
     """The dump: the user's, or the sample, which a server of our own hands out like any other."""
     downloads, checksums = _places(store)
     if source is not None:
-        return locate(source, downloads, reporter, checksums)
+        return locate(source, downloads, reporter, checksums, **where)
     if not store.folder.is_local:
         raise UsageError(
             f"The embedded sample is served from a local folder, and --home is {store.folder.location!r}; "
@@ -259,6 +286,29 @@ def _left(began: float) -> str:
 
 def _cores(workers: int) -> int:
     return max(workers, os.cpu_count() or 1)
+
+
+def _follow(served: Any, folder: str, seconds: float, reporter: Reporter) -> None:
+    """Until Ctrl-C: serves what `wordloom models promote` and `rollback` choose."""
+    from serving import deployments
+    from serving.models import chosen
+
+    place = Folder(folder)
+    try:
+        known = chosen(place)
+        while True:
+            threading.Event().wait(seconds)
+            try:
+                now = chosen(place)
+                if now == known:
+                    continue
+                known = now
+                served = deployments.switch(served, find(folder))
+                reporter.say(f"Now served: {', '.join(model.name for model in served.models.values())}")
+            except WordloomError as error:  # a damaged record or model: what is served is served on
+                reporter.say(f"{error}")
+    except KeyboardInterrupt:
+        return
 
 
 def _wait() -> None:

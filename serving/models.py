@@ -1,12 +1,13 @@
 """Models: which trained artefacts lie below a folder, and which of each kind is served.
 
 A home keeps them as ``<home>/<kind>/<identity>/manifest.json``; any folder with artefacts up to two levels
-down will do. Of several of one kind the newest by its manifest's time is served.
+down will do. Of several of one kind the one that was promoted last (serving/promotion.py) is served, or
+else the newest by its manifest's time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,6 +23,7 @@ SENTIMENT = "sentiment"
 LABELLING = "labelling"
 
 DEPTH = 2
+RECORD = "served.json"
 # Each kind that can be served, and what a person runs to have one.
 KINDS = {
     VECTORS: "wordloom train embeddings --corpus DIR --output DIR",
@@ -77,19 +79,20 @@ class Model:
 
 
 def find(location: str | Folder) -> dict[str, Model]:
-    """The newest model of each kind below a folder, in the order of `KINDS`.
+    """The model of each kind below a folder that is to be served, in the order of `KINDS`.
 
     Raises WordloomError where the folder or a model in it is missing, or where a manifest is damaged.
     """
     folder = location if isinstance(location, Folder) else Folder(location)
     if not folder.exists():
         raise WordloomError(f"Cannot serve {folder.location!r}: there is no such folder; check --models.")
+    promoted = {kind: versions[-1] for kind, versions in chosen(folder).items() if versions}
     newest: dict[str, Artefact] = {}
     for artefact in artefacts(folder):
         if artefact.kind not in KINDS:
             continue
         held = newest.get(artefact.kind)
-        if held is None or _age(held) < _age(artefact):
+        if held is None or _rank(held, promoted) < _rank(artefact, promoted):
             newest[artefact.kind] = artefact
     if not newest:
         raise WordloomError(
@@ -97,6 +100,27 @@ def find(location: str | Folder) -> dict[str, Model]:
             f"(`{KINDS[VECTORS]}`) or check --models."
         )
     return {kind: Model.of(newest[kind]) for kind in KINDS if kind in newest}
+
+
+def chosen(folder: Folder) -> dict[str, list[str]]:
+    """For each kind the versions that were promoted in a folder, the one to be served last.
+
+    Raises WordloomError where the record is damaged.
+    """
+    if not folder.exists(RECORD):
+        return {}
+    try:
+        read = folder.read_json(RECORD)["promoted"]
+        return {str(kind): [str(version) for version in versions] for kind, versions in read.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WordloomError(
+            f"{folder.location}/{RECORD} is damaged ({error!r}); delete it to serve the newest of each kind."
+        ) from error
+
+
+def record(folder: Folder, promoted: Mapping[str, list[str]]) -> None:
+    """Writes which versions were promoted; readers see the old record or the new one."""
+    folder.write_json(RECORD, {"promoted": dict(promoted)})
 
 
 def artefacts(folder: Folder, depth: int = DEPTH) -> Iterator[Artefact]:
@@ -139,5 +163,7 @@ def _behind(location: str, identity: str) -> Artefact | None:
     return found if found.identity == identity else None
 
 
-def _age(artefact: Artefact) -> tuple[str, str]:
-    return str(artefact.manifest.made.get("at", "")), artefact.identity
+def _rank(artefact: Artefact, promoted: Mapping[str, str]) -> tuple[bool, str, str]:
+    """What is promoted stands above what is newer."""
+    first = promoted.get(artefact.kind) == artefact.identity
+    return first, str(artefact.manifest.made.get("at", "")), artefact.identity

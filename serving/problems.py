@@ -54,12 +54,16 @@ class ErrorAnswer(BaseModel):
 
 # For the OpenAPI document: what any route may answer.
 RESPONSES: dict[int | str, dict[str, Any]] = {
+    401: {"model": ErrorAnswer, "description": "The server wants a key that was not shown."},
     404: {"model": ErrorAnswer, "description": "No such word, or no model of this kind."},
     413: {"model": ErrorAnswer, "description": "The body is larger than the limit."},
     422: {"model": ErrorAnswer, "description": "A field is wrong; the path says which."},
     503: {"model": ErrorAnswer, "description": "Not ready or too busy; try again after Retry-After seconds."},
 }
-_CODES = {404: "no_such_route", 405: "method_not_allowed", 413: "too_large"}
+STATE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    409: {"model": ErrorAnswer, "description": "The state belongs to another version of the model."}
+}
+_CODES = {401: "no_key", 404: "no_such_route", 405: "method_not_allowed", 413: "too_large"}
 
 
 def answer(

@@ -16,6 +16,12 @@ class ServingSettings:
     `host` other than loopback lets others reach the models; port 0 takes any free one. `replicas` and
     `replica_cpus` (cores that Ray sets aside for each) hold for every kind of model. `queue` is how many
     requests may wait for one kind beyond those in work; the next is answered 503 at once.
+
+    `state_keys_file` and `api_keys_file` name files with secrets (serving/keys.py); where they are empty the
+    environment may hold them (``WORDLOOM_STATE_KEYS``, ``WORDLOOM_API_KEYS``), and without a key for the API
+    everybody who reaches the port may ask. `access_log_share` of the requests are logged (0: none; those that
+    fail in the server always are), by route, never by what was asked. `watch_seconds` is how often a server
+    looks whether another version was promoted.
     """
 
     host: str = LOOPBACK
@@ -30,6 +36,12 @@ class ServingSettings:
     max_word_characters: int = 200
     max_text_characters: int = 20_000
     max_generated_characters: int = 10_000
+    max_texts: int = 64
+    max_stops: int = 8
+    state_keys_file: str = ""
+    api_keys_file: str = ""
+    access_log_share: float = 0.0
+    watch_seconds: float = 2.0
 
     def __post_init__(self) -> None:
         if not self.host:
@@ -44,6 +56,8 @@ class ServingSettings:
             "max_word_characters",
             "max_text_characters",
             "max_generated_characters",
+            "max_texts",
+            "max_stops",
         ):
             if getattr(self, name) < 1:
                 raise UsageError(f"Setting 'serving.{name}' is {getattr(self, name)}; give at least 1.")
@@ -51,7 +65,10 @@ class ServingSettings:
             raise UsageError(f"Setting 'serving.queue' is {self.queue}; give 0 or more.")
         if self.replica_cpus < 0:
             raise UsageError(f"Setting 'serving.replica_cpus' is {self.replica_cpus}; give 0 or more.")
-        if self.timeout_seconds <= 0:
+        if not 0 <= self.access_log_share <= 1:
             raise UsageError(
-                f"Setting 'serving.timeout_seconds' is {self.timeout_seconds}; give more than 0."
+                f"Setting 'serving.access_log_share' is {self.access_log_share}; give a share from 0 to 1."
             )
+        for name in ("timeout_seconds", "watch_seconds"):
+            if getattr(self, name) <= 0:
+                raise UsageError(f"Setting 'serving.{name}' is {getattr(self, name)}; give more than 0.")

@@ -3,27 +3,34 @@
 # No `from __future__ import annotations`: FastAPI reads the annotations of functions inside a function.
 
 import json
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from cluster import metrics
-from serving.problems import RESPONSES, RefusedError
+from serving.problems import RESPONSES, STATE_RESPONSES, RefusedError
 from serving.settings import ServingSettings
-from serving.text import EXAMPLE, SEEDS, Sampling, Text
+from serving.states import States
+from serving.text import EXAMPLE, SEEDS, Making, Sampling, Text
 
 PREFIX = "/v1/text"
 # Proxies must hand each piece on as it comes.
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+STATE_CHARACTERS = 1_000_000
+STOP_CHARACTERS = 100
 
 
 class Generated(BaseModel):
     text: str = Field(description="What continues the seed text, which is not repeated.")
     characters: int
-    seed: int = Field(description="The random seed: sent with the same request it gives the same text.")
+    finish: str = Field(description="Why it ended: `length`, or `stop` at a stop string.")
+    seed: int | None = Field(
+        description="The random seed: sent with the same request it gives the same text. Null behind a state."
+    )
+    state: str | None = Field(default=None, description="Where the text stands, if asked for.")
 
 
 class Scores(BaseModel):
@@ -35,7 +42,7 @@ class Scores(BaseModel):
     bits: list[float] | None = Field(default=None, description="Of each character, where asked for.")
 
 
-def text_routes(core: Text | None, settings: ServingSettings) -> APIRouter:
+def text_routes(core: Text | None, settings: ServingSettings, states: States) -> APIRouter:
     """The routes over a core; with None (another process holds it) they are documented and answer 503."""
     router = APIRouter(prefix=PREFIX, tags=["text"], responses=RESPONSES)
     beginning = core.example() if core else EXAMPLE
@@ -72,7 +79,18 @@ def text_routes(core: Text | None, settings: ServingSettings) -> APIRouter:
         seed: int | None = Field(
             default=None, ge=0, lt=SEEDS, description="The same seed gives the same text."
         )
+        stop: list[Annotated[str, StringConstraints(min_length=1, max_length=STOP_CHARACTERS)]] = Field(
+            default=[], max_length=settings.max_stops, description="The text ends before the first of these."
+        )
         stream: bool = Field(default=False, description="Send the text as it is made, as server-sent events.")
+        state: str | None = Field(
+            default=None,
+            max_length=STATE_CHARACTERS,
+            description="Go on where the text stands whose answer held this; in place of seed_text and seed.",
+        )
+        return_state: bool = Field(
+            default=False, description="Answer where the text stands, behind a stop string too."
+        )
 
     class ScoreBody(BaseModel):
         model_config = ConfigDict(
@@ -90,24 +108,43 @@ def text_routes(core: Text | None, settings: ServingSettings) -> APIRouter:
         "/generate",
         summary="Continue a text",
         response_model=Generated,
-        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+        response_model_exclude_none=False,
+        responses={
+            200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+            **STATE_RESPONSES,
+        },
     )
     def generate(body: Generate) -> Any:
         """Character by character, from the model's distribution.
 
         With `stream` the answer is a stream of server-sent events: `text` events, each with
-        `{"text": piece}`, then one `end` event with `{"characters": n, "seed": s}`; an `error` event
-        in its place says that the model failed on the way.
+        `{"text": piece}`, then one `end` event with what the answer holds otherwise, but for the text; an
+        `error` event in its place says that the model failed on the way. A `state` (signed, and of one
+        version of the model) lets any replica go on where the text stands; after a promotion it gets 409.
         """
         text = here()
-        wanted = body.model_dump(exclude={"stream"}, exclude_none=True)
-        sampling = Sampling(**wanted)
+        wanted = body.model_dump(exclude={"stream", "stop", "state", "return_state"}, exclude_none=True)
+        carry = None
+        if body.state is not None:
+            if body.seed_text or body.seed is not None:
+                raise RefusedError(422, "invalid", "state: give it alone, without seed_text and seed.")
+            carry = states.open(body.state, text.model)
+        sampling = Sampling(**wanted, stop=tuple(body.stop), carry=carry)
+
+        def ended(making: Making, characters: int) -> dict[str, Any]:
+            return {
+                "characters": characters,
+                "finish": making.finish,
+                "seed": sampling.seed if carry is None else None,
+                "state": states.seal(making.carry) if body.return_state else None,
+            }
+
         if body.stream:
-            events = _events(text.stream(sampling), sampling, metrics.increment)
+            events = _events(text.stream(sampling), ended)
             return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS)
-        made = text.generate(sampling)
+        made, making = text.generate(sampling)
         metrics.increment("serve_characters", len(made))
-        return Generated(text=made, characters=len(made), seed=sampling.seed)
+        return Generated(text=made, **ended(making, len(made)))
 
     @router.post("/score", summary="How likely is a text?")
     def score(body: ScoreBody) -> Scores:
@@ -125,17 +162,17 @@ def text_routes(core: Text | None, settings: ServingSettings) -> APIRouter:
     return router
 
 
-def _events(pieces: Iterator[str], sampling: Sampling, count: Callable[[str, float], None]) -> Iterator[str]:
+def _events(making: Making, ended: Any) -> Iterator[str]:
     made = 0
     try:
-        for piece in pieces:
+        for piece in making:
             made += len(piece)
-            count("serve_characters", len(piece))
+            metrics.increment("serve_characters", len(piece))
             yield _event("text", {"text": piece})
     except Exception:
         yield _event("error", {"message": "The model failed; the server's log says why."})
         raise
-    yield _event("end", {"characters": made, "seed": sampling.seed})
+    yield _event("end", ended(making, made))
 
 
 def _event(name: str, data: dict[str, Any]) -> str:

@@ -45,6 +45,12 @@ class AnalogyAnswer(BaseModel):
     answers: list[Near]
 
 
+class Embedded(BaseModel):
+    vector: list[float]
+    words: int = Field(description="Words of the text.")
+    known: int = Field(description="Those of them that the vocabulary has.")
+
+
 def word_routes(core: Words | None, settings: ServingSettings) -> APIRouter:
     """The routes over a core; with None (another process holds it) they are documented and answer 503."""
     router = APIRouter(prefix=PREFIX, tags=["words"], responses=RESPONSES)
@@ -64,6 +70,12 @@ def word_routes(core: Words | None, settings: ServingSettings) -> APIRouter:
         b: str = Field(min_length=1, max_length=settings.max_word_characters)
         c: str = Field(min_length=1, max_length=settings.max_word_characters)
         n: int = Field(default=usual, ge=1, le=at_most, description="How many answers.")
+
+    class EmbeddingBody(BaseModel):
+        model_config = ConfigDict(
+            extra="forbid", json_schema_extra={"examples": [{"text": f"{first} {second} {third}"}]}
+        )
+        text: str = Field(min_length=1, max_length=settings.max_text_characters)
 
     def here() -> Words:
         if core is None:
@@ -105,6 +117,14 @@ def word_routes(core: Words | None, settings: ServingSettings) -> APIRouter:
         words = here()
         a, b, c = (words.known(word) for word in (body.a, body.b, body.c))
         return AnalogyAnswer(a=a, b=b, c=c, answers=[_near(each) for each in words.analogy(a, b, c, body.n)])
+
+    @router.post("/embedding", summary="A text as one vector")
+    def embedding(body: EmbeddingBody) -> Embedded:
+        """The mean of the vectors of its words, each as often as it stands there. The text is tokenised as
+        the corpus was; words that the vocabulary lacks are left out; without a known word all numbers are 0.
+        `/v1/embeddings` does the same for many texts."""
+        found = here().embedding(body.text)
+        return Embedded(vector=found.vector.tolist(), words=found.words, known=found.known)
 
     return router
 

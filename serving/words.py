@@ -10,7 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trainers.vectors import WordVectors
+from cluster.artefact import Artefact
+from cluster.errors import WordloomError
+from ingest.tokens import Tokeniser
+from serving.batching import Batcher
+from serving.nearest import QUESTIONS, Question, nearest
+from trainers.vectors import KIND, WordVectors
 
 SUGGESTIONS = 5
 ALPHABET_WORDS = 5_000  # the commonest words, whose letters spelling suggestions are tried with
@@ -36,6 +41,15 @@ class Neighbour:
     similarity: float
 
 
+@dataclass(frozen=True)
+class Embedded:
+    """A text as one vector, float32 [vector_size]; of its `words` the vocabulary has `known`."""
+
+    vector: npt.NDArray[np.float32]
+    words: int
+    known: int
+
+
 class Words:
     """The answers that come from word vectors.
 
@@ -43,20 +57,25 @@ class Words:
     in a vocabulary without capitals. All methods raise NoSuchWordError.
     """
 
-    def __init__(self, vectors: WordVectors) -> None:
+    def __init__(self, vectors: WordVectors, tokeniser: Tokeniser | None = None) -> None:
         self.vectors = vectors
+        self.tokeniser = tokeniser or Tokeniser()
+        self._nearest: Batcher[Question, list[tuple[str, float]]] = Batcher(
+            "neighbours", self._answered, QUESTIONS
+        )
         self._letters = _letters(vectors.index_to_key[:ALPHABET_WORDS])
 
     @classmethod
     def open(cls, location: str) -> Words:
         """Opens the vectors in an artefact's folder, memory-mapped. Raises WordloomError."""
-        vectors = WordVectors.open(location)
+        artefact = Artefact.open(location, KIND)
+        vectors = WordVectors.open(artefact)
         vectors.norms  # noqa: B018 (one pass over the table now, so that no request waits for it)
-        return cls(vectors)
+        return cls(vectors, tokeniser_of(artefact))
 
     def neighbours(self, word: str, count: int = 10) -> list[Neighbour]:
         """The `count` words nearest to a word by cosine, itself left out, the nearest first."""
-        return _neighbours(self.vectors.most_similar(self.known(word), topn=count))
+        return _neighbours(self._nearest(Question((self.known(word),), (), count)))
 
     def vector(self, word: str) -> npt.NDArray[np.float32]:
         """The vector of a word, float32 [vector_size]."""
@@ -68,7 +87,20 @@ class Words:
 
     def analogy(self, a: str, b: str, c: str, count: int = 10) -> list[Neighbour]:
         """The words that are to `c` as `b` is to `a`: nearest to b - a + c, none of the three."""
-        return _neighbours(self.vectors.analogy(self.known(a), self.known(b), self.known(c), topn=count))
+        return _neighbours(self._nearest(Question((self.known(b), self.known(c)), (self.known(a),), count)))
+
+    def embedding(self, text: str) -> Embedded:
+        """A text as the mean of the vectors of its words, tokenised as the corpus was.
+
+        Each occurrence counts; words that the vocabulary lacks are left out; without a known word all
+        numbers are 0.
+        """
+        words = self.tokeniser.split(text)
+        rows = [row for word in words if (row := self.vectors.key_to_index.get(word)) is not None]
+        if not rows:
+            return Embedded(np.zeros(self.vectors.vector_size, np.float32), len(words), 0)
+        mean = np.asarray(self.vectors.vectors[rows], np.float32).mean(0, dtype=np.float64)
+        return Embedded(mean.astype(np.float32), len(words), len(rows))
 
     def known(self, word: str) -> str:
         """The word as the vocabulary spells it."""
@@ -103,6 +135,9 @@ class Words:
         start = min(50, max(len(common) - count, 0))
         return (common[start : start + count] or list(self.vectors.index_to_key[1:])) * count
 
+    def _answered(self, questions: list[Question]) -> list[list[tuple[str, float]]]:
+        return nearest(self.vectors, questions)
+
     def _slips(self, word: str) -> set[str]:
         tries = _shorter(word)
         for place in range(len(word) + 1):
@@ -111,6 +146,23 @@ class Words:
             if tail:
                 tries.update(head + letter + tail[1:] for letter in self._letters)
         return tries - {word, ""}
+
+
+def tokeniser_of(artefact: Artefact) -> Tokeniser:
+    """How the corpus was cut into words that these vectors were made from; the default where it is gone."""
+    made_from = artefact.manifest.inputs.get("corpus")
+    if made_from is None:
+        return Tokeniser()
+    try:
+        corpus = Artefact.open(made_from.location)
+        if corpus.identity != made_from.identity:
+            return Tokeniser()
+        settings = corpus.manifest.settings
+        return Tokeniser(
+            settings["tokeniser"], lower_case=settings["lower_case"], normalise=settings["normalise"]
+        )
+    except (WordloomError, OSError, KeyError):
+        return Tokeniser()
 
 
 def _shorter(word: str) -> set[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +33,10 @@ def tiny_vectors() -> WordVectors:
 class FakeAlphabet:
     characters: str = "abcdefghijklmnopqrstuvwxyzT ."
 
+    @property
+    def size(self) -> int:
+        return len(self.characters) + 1
+
     def unknown(self, text: str) -> dict[str, int]:
         return {each: text.count(each) for each in text if each not in self.characters}
 
@@ -39,6 +46,15 @@ class FakeScore:
     log_probabilities: np.ndarray
 
 
+@dataclass(frozen=True)
+class FakeCarry:
+    seed: int
+    position: int = 0
+
+    def to_bytes(self) -> bytes:
+        return f"{self.seed},{self.position}".encode()
+
+
 @dataclass
 class FakeLanguageModel:
     """Gives every character a quarter, and draws letters from (seed, position) alone."""
@@ -46,35 +62,38 @@ class FakeLanguageModel:
     alphabet: FakeAlphabet = field(default_factory=FakeAlphabet)
     log_probability: float = math.log(0.25)
     steps: list[int] = field(default_factory=list)
+    rounds: list[tuple[int, int | None]] = field(default_factory=list)
     sampled: list[tuple[float, int, float]] = field(default_factory=list)
-    scored: int = 0
+    scored: list[int] = field(default_factory=list)
     fails_after: int | None = None
 
-    def start(self, seed_text: str = "", *, seed: int | None = None, count: int = 1) -> tuple[int, int]:
+    def start(self, seed_text: str = "", *, seed: int | None = None) -> FakeCarry:
         assert seed is not None
-        assert count == 1
-        return seed + len(seed_text), 0
+        return FakeCarry(seed + len(seed_text))
 
-    def step(
-        self,
-        carry: tuple[int, int],
-        n: int,
-        *,
-        temperature: float = 0.7,
-        top_k: int = 0,
-        top_p: float = 1.0,
-    ) -> tuple[list[str], tuple[int, int]]:
+    def step_together(
+        self, carries: Sequence[FakeCarry], n: int, draws: Sequence[Any], lanes: int | None = None
+    ) -> tuple[list[str], list[FakeCarry]]:
         self.steps.append(n)
-        self.sampled.append((temperature, top_k, top_p))
-        seed, position = carry
-        if self.fails_after is not None and position + n > self.fails_after:
+        self.rounds.append((len(carries), lanes))
+        self.sampled += [(draw.temperature, draw.top_k, draw.top_p) for draw in draws]
+        if self.fails_after is not None and carries[0].position + n > self.fails_after:
             raise RuntimeError("secret path /somewhere")
-        letters = [random.Random(seed * 1_000_003 + position + i).choice('abc\n"é') for i in range(n)]
-        return ["".join(letters)], (seed, position + n)
+        after = [dataclasses.replace(carry, position=carry.position + n) for carry in carries]
+        return [fake_text(carry.seed, carry.position, n) for carry in carries], after
 
-    def score(self, text: str) -> FakeScore:
-        self.scored += 1
-        return FakeScore(np.full(len(text), self.log_probability, np.float32))
+    def scores(self, texts: Sequence[str]) -> list[FakeScore]:
+        self.scored.append(len(texts))
+        return [FakeScore(np.full(len(text), self.log_probability, np.float32)) for text in texts]
+
+    def carry(self, data: bytes) -> FakeCarry:
+        seed, position = map(int, data.split(b","))
+        return FakeCarry(seed, position)
+
+
+def fake_text(seed: int, position: int, n: int) -> str:
+    """What the fake model writes from a position on."""
+    return "".join(random.Random(seed * 1_000_003 + position + i).choice('abc\n"é') for i in range(n))
 
 
 def model(kind: str) -> Model:
@@ -107,10 +126,11 @@ def publish_language_model(location: Path) -> Artefact:
     return draft.publish({}, CharacterModel(alphabet, network, parameters).write(draft.folder))
 
 
-def publish_vectors(location: Path) -> Artefact:
-    """The tiny vectors as an artefact."""
+def publish_vectors(location: Path, seed: int = 1) -> Artefact:
+    """The tiny vectors as an artefact; another seed makes another version of the same numbers."""
     vectors = tiny_vectors()
     corpus = Input("corpus", "1" * 64, "nowhere")
-    draft = Draft(location, kind=VECTORS, output_version=1, inputs={"corpus": corpus}, settings={})
+    settings = {"seed": seed}
+    draft = Draft(location, kind=VECTORS, output_version=1, inputs={"corpus": corpus}, settings=settings)
     counts = np.arange(len(WORDS), 0, -1)
     return draft.publish({}, write_vectors(draft.folder, vectors.vectors, WORDS, counts))

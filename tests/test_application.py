@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -125,7 +127,8 @@ def test_a_stream_is_the_same_text_as_events(url: str) -> None:
     assert "".join(pieces) == whole["text"]
     assert len(pieces) > 1
     assert events[-1][0] == "event: end"
-    assert json.loads(events[-1][1][6:]) == {"characters": 40, "seed": 3}
+    ended = {"characters": 40, "seed": 3, "finish": "length", "state": None}
+    assert json.loads(events[-1][1][6:]) == ended
     assert answer.headers["X-Wordloom-Version"] == "c" * 64
 
 
@@ -298,7 +301,11 @@ def test_the_examples_of_the_documentation_run(url: str) -> None:
         "/v1/words/analogy",
         "/v1/text/generate",
         "/v1/text/score",
+        "/v1/words/embedding",
+        "/v1/embeddings",
+        "/v1/completions",
         "/v1/models",
+        "/v1/models/{name}",
     }
     assert all(answer.status == 200 for answer in answers)
     assert all(0 < len(answer.line) <= client.WIDTH for answer in answers)
@@ -362,3 +369,52 @@ def test_requests_are_counted_by_route_and_never_by_what_was_asked(
     assert count("serve_characters") == 30
     assert len([name for name, _, _ in seen if name == "serve_latency_milliseconds"]) == 5
     assert "secret" not in repr(seen)
+
+
+class Slow(FakeLanguageModel):
+    """Waits in its first call until it may go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered, self.go = threading.Event(), threading.Event()
+
+    def scores(self, texts: Any) -> Any:
+        self.entered.set()
+        assert self.go.wait(30)
+        return super().scores(texts)
+
+
+def test_what_is_too_much_is_refused_at_once_and_probes_never() -> None:
+    model = Slow()
+    limits = ServingSettings(concurrent=1, queue=1)
+    app = application.build({LANGUAGE_MODEL: Text(model)}, {LANGUAGE_MODEL: MODELS[LANGUAGE_MODEL]}, limits)
+    with served(app) as address, ThreadPoolExecutor(2) as pool:
+        url = f"{address}/v1/text/score"
+        inside = [pool.submit(requests.post, url, json={"text": "a"}, timeout=30) for _ in range(2)]
+        assert model.entered.wait(30)
+        deadline = time.monotonic() + 30
+        while (refused := requests.get(f"{address}/v1/models", timeout=10)).ok:
+            assert time.monotonic() < deadline  # the second one is on its way
+        assert refused.status_code == 503
+        assert refused.headers["Retry-After"] == "1"
+        assert error(refused)["code"] == "too_busy"
+        assert requests.get(f"{address}/livez", timeout=10).ok
+        model.go.set()
+        assert [each.result(30).status_code for each in inside] == [200, 200]
+        assert requests.get(f"{address}/v1/models", timeout=10).ok
+
+
+def test_the_access_log_names_routes_and_never_what_was_asked(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="wordloom.access")
+    cores = {VECTORS: Words(tiny_vectors())}
+    settings = ServingSettings(access_log_share=1.0)
+    with served(application.build(cores, {VECTORS: MODELS[VECTORS]}, settings)) as address:
+        requests.get(f"{address}/v1/words/river/vector", timeout=10)
+        requests.get(f"{address}/v1/words/secret/vector", timeout=10)
+    lines = [json.loads(record.message) for record in caplog.records if record.name == "wordloom.access"]
+    assert [(line["route"], line["status"], line["error"]) for line in lines] == [
+        ("/v1/words/{word}/vector", 200, None),
+        ("/v1/words/{word}/vector", 404, "unknown_word"),
+    ]
+    assert lines[0]["version"] == "b" * 12
+    assert "secret" not in caplog.text

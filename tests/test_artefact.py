@@ -96,6 +96,14 @@ def test_publishing_clears_what_was_only_for_resuming(tmp_path: Path) -> None:
     assert made.folder.names() == ["manifest.json"]
 
 
+def test_what_a_kill_behind_the_manifest_left_is_cleared(tmp_path: Path) -> None:
+    made = draft(tmp_path / "a")
+    made.publish({}, {})
+    made.making.write("checkpoint", b"x")
+    assert draft(tmp_path / "a").published is not None
+    assert made.folder.names() == ["manifest.json"]
+
+
 def test_a_folder_with_foreign_files_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "thesis.txt").write_text("mine")

@@ -74,12 +74,12 @@ def test_a_mark_is_found_wherever_it_stands(before: bytes, shift: int, ends: boo
     assert bzip2.Mark(len(before) * 8 + shift, ends) in marks
 
 
-def text_with_marks(size: int) -> bytes:
-    """Text whose blocks' tables of used bytes (one bit a byte value) spell the mark of a block.
+def text_with_marks(size: int, value: int = bzip2.BLOCK) -> bytes:
+    """Text whose blocks' tables of used bytes (one bit a byte value) spell a mark.
 
     The 48 bits for the bytes 0x80 to 0xAF, the second bytes of letters, are those of the mark.
     """
-    used = [0x80 + place for place in range(48) if bzip2.BLOCK >> (47 - place) & 1]
+    used = [0x80 + place for place in range(48) if value >> (47 - place) & 1]
     letters = [bytes([lead, second]).decode() for lead in (0xC4, 0xD0) for second in used]
     chosen = random.Random(3)
     words = ["".join(chosen.choices(letters, k=6)) for _ in range(4000)]
@@ -89,15 +89,82 @@ def text_with_marks(size: int) -> bytes:
 MARKED = bz2.compress(text_with_marks(250_000), 1)
 
 
-def test_a_mark_by_chance_inside_a_block_changes_nothing() -> None:
-    text = text_with_marks(300_000)
+def planted(data: bytes, count: int) -> bytes:
+    """The one stream of `data` with `count` marks of blocks and ends by turns inside each block, still valid.
+
+    A block names the table of each 50 symbols in unary numbers and may name more than it uses; libbz2
+    reads those and leaves them.
+    """
+    bits = "".join(f"{byte:08b}" for byte in data)
+    made, stop = [bits[:32]], 32
+    for number, block in enumerate(real(data)):
+        head = block.bit + 48 + 32 + 1 + 24  # mark, checksum, a flag, the origin
+        head += 16 + 16 * bits[head : head + 16].count("1")  # the table of used bytes
+        named = int(bits[head + 3 : head + 18], 2)
+        end = head + 18
+        for _ in range(named):
+            end = bits.index("0", end) + 1
+        more = "".join(
+            "0" * ((each * 3 + number) % 8) + f"{(bzip2.END if each % 2 else bzip2.BLOCK):048b}0"
+            for each in range(count)
+        )
+        many = f"{named + more.count('0'):015b}"
+        made += [bits[block.bit : head + 3], many, bits[head + 18 : end], more, bits[end : block.stop]]
+        stop = block.stop
+    whole = "".join([*made, bits[stop : stop + bzip2.END_BITS]])
+    whole += "0" * (-len(whole) % 8)
+    return int(whole, 2).to_bytes(len(whole) // 8, "big")
+
+
+PLANTED = planted(SHORTER := bz2.compress(TEXT[:250_000], 1), 12)
+
+
+@pytest.mark.parametrize("value", [bzip2.BLOCK, bzip2.END], ids=["block", "end"])
+def test_a_mark_by_chance_inside_a_block_changes_nothing(value: int) -> None:
+    text = text_with_marks(300_000, value)
     data = bz2.compress(text, 1)
     blocks = real(data)
-    marks = [mark.bit for mark in bzip2.find_marks(data + bytes(7)) if not mark.ends]
-    assert len(marks) >= 2 * len(blocks) - 1  # one by chance in each, but perhaps in the short last one
+    marks = [mark.bit for mark in bzip2.find_marks(data + bytes(7))]
+    assert len(marks) >= 2 * len(blocks)  # one by chance in each, but perhaps in the short last one; the end
     assert content(read(data)) == text
     for start in {bit // 8 + delta for bit in marks for delta in (0, 1, 2)}:
         assert read(data, start) == [block for block in blocks if block.bit >= start * 8]
+
+
+@pytest.mark.parametrize("count", [1, 3, bzip2.TRIES, bzip2.TRIES + 1, 12, 600])
+def test_any_number_of_marks_inside_blocks_changes_nothing(count: int) -> None:
+    data = planted(SHORTER, count)
+    assert bz2.decompress(data) == TEXT[:250_000]
+    assert content(read(data)) == TEXT[:250_000] and not gaps(read(data))
+    blocks = real(data)
+    marks = [mark.bit for mark in bzip2.find_marks(data + bytes(7))]
+    assert len(marks) == len(blocks) * (count + 1) + 1
+    assert count < 8 or len({bit % 8 for bit in marks}) == 8
+    for bit in RANDOM.sample(marks, min(len(marks), 25 if count < 100 else 3)):
+        for start in (bit // 8, bit // 8 + 1):
+            assert read(data, start) == [block for block in blocks if block.bit >= start * 8]
+
+
+class Short(io.BytesIO):
+    """A file that gives fewer bytes than it is asked for, as one over a network may."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        assert size is not None and size > 0
+        return super().read(RANDOM.randint(1, size))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    window=st.integers(1, 30_000), start=st.integers(0, len(PLANTED)), short=st.booleans(), tail=st.booleans()
+)
+def test_how_the_file_is_read_changes_nothing(window: int, start: int, short: bool, tail: bool) -> None:
+    data = PLANTED + (b"garbage" if tail else b"")
+    start = max(start, len(PLANTED) - 30 * window)  # small windows for the end alone
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bzip2, "WINDOW", window)
+        stream = Short(data) if short else io.BytesIO(data)
+        found = list(bzip2.blocks(stream, len(data), start))
+    assert found == [block for block in real(data) if block.bit >= start * 8]
 
 
 def test_a_damaged_block_is_lost_alone_and_its_place_is_told() -> None:
@@ -127,9 +194,8 @@ def test_a_block_whose_mark_is_damaged_is_lost_alone() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(data=st.data(), marked=st.booleans())
-def test_what_is_lost_is_told_by_exactly_one_split(data: st.DataObject, marked: bool) -> None:
-    whole = MARKED if marked else SHORT
+@given(data=st.data(), whole=st.sampled_from([SHORT, MARKED, PLANTED]))
+def test_what_is_lost_is_told_by_exactly_one_split(data: st.DataObject, whole: bytes) -> None:
     blocks = real(whole)
     broken = bytearray(whole)
     for _ in range(data.draw(st.integers(1, 3))):

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import openai
 import pytest
 import ray
 import requests
@@ -16,8 +21,9 @@ from ray.util.state import list_actors
 
 from cluster import metrics
 from cluster.errors import WordloomError
+from cluster.folder import Folder
 from cluster.session import Session
-from serving import client, deployments
+from serving import client, deployments, models
 from serving.deployments import Served
 from serving.settings import ServingSettings
 from tests.cores import publish_language_model, publish_vectors
@@ -63,6 +69,24 @@ def test_a_text_streams_through_the_proxy(served: Served) -> None:
     whole = requests.post(f"{served.url}/v1/text/generate", json=body | {"stream": False}, timeout=60)
     assert "".join(pieces) == whole.json()["text"]
     assert len(pieces) > 2
+
+
+def test_the_openai_client_asks_through_the_proxy(served: Served) -> None:
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as client:
+        made = client.completions.create(model="language-model", prompt="a", max_tokens=40, seed=5)
+        stream = client.completions.create(
+            model="language-model", prompt="a", max_tokens=40, seed=5, stream=True
+        )
+        pieces = [choice.text for chunk in stream for choice in chunk.choices]
+        embedded = client.embeddings.create(model="vectors", input="king")
+        with pytest.raises(openai.NotFoundError):
+            client.completions.create(model="gpt-4", prompt="a")
+    own = {"seed_text": "a", "length": 40, "seed": 5, "temperature": 1.0}
+    generated = requests.post(f"{served.url}/v1/text/generate", json=own, timeout=60).json()["text"]
+    assert made.choices[0].text == "".join(pieces) == generated
+    assert len(pieces) > 2
+    vector = requests.get(f"{served.url}/v1/words/king/vector", timeout=30).json()["vector"]
+    assert embedded.data[0].embedding == pytest.approx(vector)
 
 
 def test_it_is_ready_when_every_kind_answers(served: Served) -> None:
@@ -166,6 +190,65 @@ def test_known_traffic_shows_in_the_scrape(served: Served, ray_cluster: Session)
     found = scraped()
     assert {key: found.get(key) for key in wanted} == wanted
     assert arrived(found)
+
+
+@pytest.mark.slow
+def test_another_version_is_switched_to_and_back_without_a_failed_request(home: Path, served: Served) -> None:
+    old = served.models["vectors"]
+    other = publish_vectors(home / "vectors" / "other", seed=2)
+    seen: list[tuple[int, str]] = []
+    ended = threading.Event()
+
+    def ask() -> None:
+        with requests.Session() as session:
+            while not ended.is_set():
+                answer = session.get(f"{served.url}/v1/words/king/vector", timeout=60)
+                seen.append((answer.status_code, answer.headers.get("X-Wordloom-Version", "")))
+
+    askers = [threading.Thread(target=ask) for _ in range(4)]
+    for each in askers:
+        each.start()
+    try:
+        models.record(Folder(home), {"vectors": [old.version, other.identity]})
+        switched = deployments.switch(served, models.find(str(home)))
+        during = len(seen)
+        models.record(Folder(home), {})
+        back = dict(switched.models) | {"vectors": old}
+        deployments.switch(switched, back)
+    finally:
+        ended.set()
+        for each in askers:
+            each.join(60)
+    assert {status for status, _ in seen} == {200}
+    assert {version for _, version in seen} == {old.version, other.identity}
+    assert seen[-1][1] == old.version
+    assert 0 < during < len(seen)
+
+
+@pytest.mark.slow
+def test_a_killed_replica_costs_no_wrong_answer(served: Served) -> None:
+    wanted = requests.get(f"{served.url}/v1/words/king/vector", timeout=30).json()
+    statuses: Counter[int] = Counter()
+    for number in range(600):
+        if number == 100:
+            address = ray.get_runtime_context().gcs_address
+            (pid,) = [
+                actor.pid
+                for actor in list_actors(address=address, filters=[("state", "=", "ALIVE")])
+                if actor.name and actor.name.startswith("SERVE_REPLICA::vectors")
+            ]
+            os.kill(pid, signal.SIGKILL)
+        try:
+            answer = requests.get(f"{served.url}/v1/words/king/vector", timeout=60)
+        except requests.ConnectionError:
+            statuses[0] += 1
+            continue
+        statuses[answer.status_code] += 1
+        if answer.status_code == 200:
+            assert answer.json() == wanted
+    print(dict(statuses))
+    assert statuses[200] >= 500
+    assert set(statuses) <= {200, 429, 503}
 
 
 @pytest.mark.slow

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import random
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,104 +16,8 @@ from hypothesis import strategies as st
 
 from cluster.errors import WordloomError
 from ingest import download as module
-from ingest.download import ATTEMPTS, USER_AGENT, Download, download
-
-CONTENT = random.Random(1).randbytes(300_000)
-OTHER = random.Random(2).randbytes(280_000)
-
-
-class Asked(NamedTuple):
-    """A request as the server saw it."""
-
-    range: str | None
-    if_range: str | None
-    agent: str | None
-    encoding: str | None
-
-
-class Server:
-    """A server that answers each request by the next of its `script`, honestly when that has run out."""
-
-    def __init__(self) -> None:
-        self.content = CONTENT
-        self.etag: str | None = '"v1"'
-        self.script: list[Callable[[BaseHTTPRequestHandler], None]] = []
-        self.asked: list[Asked] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                get = self.headers.get
-                outer.asked.append(
-                    Asked(get("Range"), get("If-Range"), get("User-Agent"), get("Accept-Encoding"))
-                )
-                (outer.script.pop(0) if outer.script else outer.honest)(self)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/dumps/x-dump.xml.bz2"
-        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
-
-    def honest(self, to: BaseHTTPRequestHandler) -> None:
-        self.send(to)
-
-    def cut(self, count: int) -> Callable[[BaseHTTPRequestHandler], None]:
-        """Closes the connection after `count` bytes of what it promised."""
-        return lambda to: self.send(to, count)
-
-    def send(
-        self,
-        to: BaseHTTPRequestHandler,
-        count: int | None = None,
-        *,
-        ranges: bool = True,
-        promised: int | None = None,
-        etag: str | None = None,
-    ) -> None:
-        tag = etag or self.etag
-        if tag is not None and to.headers.get("If-None-Match") == tag:
-            to.send_response(304)
-            to.send_header("Content-Length", "0")
-            to.end_headers()
-            return
-        first = 0
-        asked = to.headers.get("Range")
-        condition = to.headers.get("If-Range")
-        if ranges and asked and condition in (None, tag):
-            first = int(asked.removeprefix("bytes=").removesuffix("-"))
-        if first >= len(self.content):
-            to.send_response(416)
-            to.send_header("Content-Range", f"bytes */{len(self.content)}")
-            if tag:
-                to.send_header("ETag", tag)
-            to.send_header("Content-Length", "0")
-            to.end_headers()
-            return
-        body = self.content[first:]
-        to.send_response(206 if first else 200)
-        if first:
-            to.send_header("Content-Range", f"bytes {first}-{len(self.content) - 1}/{len(self.content)}")
-        if tag:
-            to.send_header("ETag", tag)
-        to.send_header("Content-Length", str(len(body) if promised is None else promised))
-        to.end_headers()
-        to.wfile.write(body if count is None else body[:count])
-        to.close_connection = True
-
-    def status(self, code: int, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
-        def answer(to: BaseHTTPRequestHandler) -> None:
-            to.send_response(code)
-            for name, value in headers.items():
-                to.send_header(name.replace("_", "-"), value)
-            to.send_header("Content-Length", "0")
-            to.end_headers()
-
-        return answer
+from ingest.download import ATTEMPTS, USER_AGENT, Download, Part, download, download_all
+from tests.server import CONTENT, OTHER, Asked, Server
 
 
 @pytest.fixture
@@ -376,3 +278,73 @@ def test_a_full_disk_is_one_sentence_and_nothing_that_looks_whole(
     file.write_text("no folder")
     with pytest.raises(WordloomError, match=r"Cannot write"):
         download(server.url, file / "inside")
+
+
+def test_a_file_whose_sum_is_known_is_neither_asked_for_nor_read_again(
+    server: Server, fetch: Callable[..., Download], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.modified = formatdate(1_700_000_000, usegmt=True)
+    sha1 = hashlib.sha1(CONTENT).hexdigest()
+    path = fetch(sha1=sha1).path
+    assert path.stat().st_mtime == 1_700_000_000  # the server's time, as wget has it
+    server.asked.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_digest", None)
+        assert not fetch(sha1=sha1).fresh and not server.asked
+    path.write_bytes(OTHER + bytes(20_000))  # the same size, another time
+    assert is_content(fetch(sha1=sha1)) and len(server.asked) == 1
+
+
+def parts(server: Server, count: int) -> list[Part]:
+    """So many files on the server, each with its size and sum."""
+    made = []
+    for number in range(count):
+        content = CONTENT[number * 1000 : number * 1000 + 50_000]
+        server.files[f"/dumps/part{number}.bz2"] = content
+        url, sha1 = f"{server.site}/dumps/part{number}.bz2", hashlib.sha1(content).hexdigest()
+        made.append(Part(url, len(content), sha1))
+    return made
+
+
+@pytest.mark.parametrize("connections", [1, 2, 3])
+def test_parts_come_in_their_order_as_many_at_once_as_allowed_and_no_more(
+    server: Server, tmp_path: Path, connections: int
+) -> None:
+    server.seconds = 0.02
+    together = threading.Barrier(connections, timeout=30)
+
+    def with_others(to: BaseHTTPRequestHandler) -> None:
+        together.wait()
+        server.send(to)
+
+    server.script = [with_others] * connections
+    wanted = parts(server, 6)
+    done = download_all(wanted, tmp_path, connections=connections)
+    assert [each.path.name for each in done] == [f"part{number}.bz2" for number in range(6)]
+    assert all(each.path.read_bytes() == server.files[f"/dumps/{each.path.name}"] for each in done)
+    assert server.most <= connections
+    server.asked.clear()
+    assert not any(each.fresh for each in download_all(wanted, tmp_path)) and not server.asked
+
+
+def test_two_dumps_at_once_share_the_connections_of_their_host(server: Server, tmp_path: Path) -> None:
+    server.seconds = 0.03
+    wanted = parts(server, 4)
+    folders = [tmp_path / "one", tmp_path / "other"]
+    threads = [threading.Thread(target=download_all, args=(wanted, folder)) for folder in folders]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert server.most <= 2 and all(len(list(folder.glob("part*"))) == 4 for folder in folders)
+
+
+def test_a_part_that_fails_ends_the_others_and_what_came_is_kept(server: Server, tmp_path: Path) -> None:
+    wanted = parts(server, 5)
+    wrong = hashlib.sha1(b"").hexdigest()
+    wanted[3] = Part(wanted[3].url, wanted[3].bytes, wrong)
+    with pytest.raises(WordloomError) as caught:
+        download_all(wanted, tmp_path)
+    right = hashlib.sha1(server.files["/dumps/part3.bz2"] or b"").hexdigest()
+    assert f"came with sha1 {right} and must have {wrong}; it was deleted" in str(caught.value)
+    assert len(list(tmp_path.glob("part[012].bz2"))) >= 2 and not (tmp_path / "part3.bz2").exists()

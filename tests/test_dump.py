@@ -5,7 +5,11 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import json
 import os
+import pickle
+import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +18,9 @@ from cluster.errors import UsageError, WordloomError
 from ingest import dump
 from ingest.dump import Dump, DumpFile, locate, plan, read
 from ingest.pages import PageReader
-from tests.test_download import Server
+from ingest.ranges import WebFile
+from tests.dumps import export, page
+from tests.server import Server, serving
 
 XML = (
     b'<mediawiki version="0.10"><siteinfo><namespaces><namespace key="1">Talk</namespace>'
@@ -189,6 +195,142 @@ def test_the_plan_is_the_same_each_time_and_covers_every_byte_once() -> None:
     assert len(plan(found, 1 << 30)) == 2
     with pytest.raises(UsageError, match=r"'ingest.split_bytes' is 0; give at least 1"):
         plan(found, 0)
+
+
+def texts(found: Dump, split_bytes: int) -> list[tuple[str, str]]:
+    readers = [PageReader(read(split)) for split in plan(found, split_bytes)]
+    return [(page.title, page.text) for reader in readers for page in reader]
+
+
+@pytest.fixture
+def site() -> Iterator[Server]:
+    with serving() as made:
+        yield made
+
+
+def published(site: Server, contents: dict[str, bytes]) -> None:
+    """A dump site with one finished dump of xwiki."""
+    told = {}
+    for name, content in contents.items():
+        site.files[f"/xwiki/20261101/{name}"] = content
+        sha1 = hashlib.sha1(content).hexdigest()
+        told[name] = {"size": len(content), "url": f"/xwiki/20261101/{name}", "sha1": sha1}
+    site.files["/xwiki/"] = b'<a href="20261101/">20261101/</a>'
+    status = {"jobs": {"articlesdump": {"status": "done", "files": told}}}
+    site.files["/xwiki/20261101/dumpstatus.json"] = json.dumps(status).encode()
+
+
+def many(first: int, count: int) -> bytes:
+    words = random.Random(first)
+    return export(
+        page(number, f"Page {number}", " ".join(words.choices("abcdefghij", k=400)))
+        for number in range(first, first + count)
+    )
+
+
+@pytest.mark.parametrize("source", ["xwiki", "xwiki:latest", "xwiki:20261101"])
+@pytest.mark.parametrize("download", [True, False])
+def test_a_name_is_the_dump_that_the_site_s_status_file_tells(
+    source: str, download: bool, site: Server, tmp_path: Path
+) -> None:
+    published(
+        site, {"x2.xml-p9p20.bz2": bz2.compress(many(9, 12)), "x1.xml-p1p8.bz2": bz2.compress(many(1, 8))}
+    )
+    found = locate(source, tmp_path, download=download, site=site.site)
+    assert [title for title, _ in texts(found, 1000)] == [f"Page {number}" for number in range(1, 21)]
+    assert found.name == "x1 (+1)"
+    assert [Path(each.location).name for each in found.files] == ["x1.xml-p1p8.bz2", "x2.xml-p9p20.bz2"]
+    stored = sorted(each.name for each in tmp_path.iterdir() if each.name.startswith("x"))
+    assert stored == (["x1.xml-p1p8.bz2", "x2.xml-p9p20.bz2"] if download else [])
+    assert locate(source, tmp_path, download=download, site=site.site) == found
+    if download:
+        assert found.identity == locate(str(tmp_path / "x*.bz2"), tmp_path).identity
+    else:
+        assert all(each.identity.startswith("sha1 ") and not each.sha256 for each in found.files)
+
+
+def test_a_part_of_another_size_or_sum_than_the_status_file_tells_is_one_sentence(
+    site: Server, tmp_path: Path
+) -> None:
+    published(site, {"x1.xml.bz2": bz2.compress(XML)})
+    site.files["/xwiki/20261101/x1.xml.bz2"] = bz2.compress(XML + b"\n\n")
+    for download, words in (
+        (True, r"came with size \d+ and must have"),
+        (False, r"has size \d+ and must have"),
+    ):
+        with pytest.raises(WordloomError, match=words):
+            locate("xwiki", tmp_path, download=download, site=site.site)
+
+
+def test_a_file_with_the_name_of_a_wiki_is_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, "xwiki", bz2.compress(XML))
+    monkeypatch.chdir(tmp_path)
+    assert locate("xwiki", tmp_path, site="http://127.0.0.1:9").files[0].location == str(tmp_path / "xwiki")
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, gzip.compress, bytes], ids=["bzip2", "gzip", "xml"])
+def test_a_dump_that_is_not_stored_gives_the_pages_of_the_stored_one(
+    pack: Callable[[bytes], bytes], site: Server, tmp_path: Path
+) -> None:
+    site.content = pack(many(1, 300))
+    elsewhere = locate(site.url, tmp_path / "none", download=False)
+    here = locate(site.url, tmp_path / "here")
+    assert texts(elsewhere, 7000) == texts(here, 7000) and len(texts(here, 7000)) == 300
+    assert not (tmp_path / "none").exists()
+    (split, *_) = plan(elsewhere, 7000)
+    assert pickle.loads(pickle.dumps(split)) == split and split.version is not None
+    # The identity is the version's: not the address's, and another one's is another.
+    with serving() as mirror:
+        mirror.content = site.content
+        assert locate(f"{mirror.site}/y.bz2", tmp_path, download=False).identity == elsewhere.identity
+        mirror.etag = '"v2"'
+        assert locate(mirror.url, tmp_path, download=False).identity != elsewhere.identity
+
+
+def test_a_dump_that_changes_while_it_is_read_is_an_error_and_one_that_is_cut_is_not(
+    site: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.content = bz2.compress(many(1, 300), 1)
+    found = locate(site.url, tmp_path, download=False)
+    # No wait between attempts.
+    monkeypatch.setattr(WebFile.__init__, "__defaults__", (None, 2, lambda _: None))
+    site.script = [site.cut(300), site.status(503), site.cut(0)]
+    whole = texts(found, 1 << 20)
+    assert len(whole) == 300
+    site.content, site.etag = bz2.compress(many(2, 300), 1), '"v2"'
+    with pytest.raises(WordloomError, match="has changed on the server since it was looked at"):
+        texts(found, 1 << 20)
+
+
+def test_each_split_of_a_dump_elsewhere_is_few_requests(site: Server, tmp_path: Path) -> None:
+    site.content = bz2.compress(many(1, 3000))
+    found = locate(site.url, tmp_path, download=False)
+    splits = plan(found, found.bytes // 4)
+    site.asked.clear()
+    for split in splits:
+        for _ in read(split):
+            pass
+    assert len(site.asked) == len(splits) == 4
+    assert all(asked.range for asked in site.asked)
+
+
+@pytest.mark.ray
+def test_the_workers_of_a_cluster_read_their_own_ranges_over_two_connections_and_nothing_is_stored(
+    ray_cluster: object, site: Server, tmp_path: Path
+) -> None:
+    from ingest import wikipedia
+    from ingest.settings import IngestSettings
+
+    site.content = bz2.compress(many(1, 3000), 1)
+    site.seconds = 0.02
+    found = locate(site.url, tmp_path / "none", download=False)
+    settings = IngestSettings(split_bytes=found.bytes // 8)
+    site.asked.clear()
+    made = wikipedia.ingest(found, tmp_path / "elsewhere", settings, workers=4)
+    assert made.counts["pages"] == 3000 and not (tmp_path / "none").exists()
+    assert len(site.asked) == 8 and site.most <= 2
+    stored = wikipedia.ingest(locate(site.url, tmp_path / "d"), tmp_path / "here", settings, workers=2)
+    assert made.manifest.files == stored.manifest.files
 
 
 @pytest.mark.real_data

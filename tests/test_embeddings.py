@@ -18,7 +18,6 @@ from trainers.embeddings import (
     log_uniform,
     noise,
     pairs,
-    segment_size,
     steps,
 )
 from trainers.stream import Block
@@ -100,31 +99,29 @@ def test_thinned_out_words_make_room_within_the_page() -> None:
 def pairs_of_steps(cut: object, settings: EmbeddingsSettings) -> Counter[tuple[int, int]]:
     found: Counter[tuple[int, int]] = Counter()
     values, left, right = cut.values, cut.left, cut.right  # type: ignore[attr-defined]
-    for step, lane, at in np.argwhere(left.astype(int) + right > 0):
+    for step, number, at in np.argwhere(left.astype(int) + right > 0):
         own = at + settings.window
-        reach = range(own - int(left[step, lane, at]), own + int(right[step, lane, at]) + 1)
+        reach = range(own - int(left[step, number, at]), own + int(right[step, number, at]) + 1)
         for other in reach:
             if other != own:
-                found[int(values[step, lane, own]), int(values[step, lane, other])] += 1
+                found[int(values[step, number, own]), int(values[step, number, other])] += 1
     return found
 
 
 @pytest.mark.parametrize(("step", "tile"), [(16, 4), (64, 8), (12, 3), (256, 128), (4, 4)])
 def test_the_steps_hold_the_pairs_of_the_block_and_no_others(step: int, tile: int) -> None:
     settings = EmbeddingsSettings(window=4, tokens_per_step=step, tile=tile, negatives_per_tile=3)
-    segment = segment_size(settings)
-    assert step % segment == 0
-    assert segment % tile == 0
     sampler = Sampler(np.ones(9) / 9)
     for block in blocks(50, halo=4):
         drawn = draw(block, ALL, 4, np.random.default_rng(block.index))
-        cut = steps(drawn, settings, segment, sampler, np.random.default_rng(1))
+        cut = steps(drawn, settings, sampler, np.random.default_rng(1))
         assert pairs_of_steps(cut, settings) == Counter(
             zip(*(each.tolist() for each in pairs(drawn)), strict=True)
         )
-        assert cut.negatives.shape == (len(cut.values), step // tile, 3)
+        assert cut.negatives.shape == (len(cut.values), step // tile, settings.shared_negatives)
+        assert (tile + 2 * 4 + settings.shared_negatives) % 16 == 0
     nothing = Centres(np.empty(0, np.int32), 0, 0, np.empty(0, np.int32), np.empty(0, np.int32))
-    assert len(steps(nothing, settings, segment, sampler, np.random.default_rng(1)).values) == 0
+    assert len(steps(nothing, settings, sampler, np.random.default_rng(1)).values) == 0
 
 
 def test_subsampling_is_that_of_word2vec() -> None:

@@ -11,7 +11,7 @@ from cluster.artefact import Draft
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
 from trainers.characters import Alphabet
-from trainers.generation import CHUNK, KIND, LANES, CharacterModel
+from trainers.generation import CHUNK, KIND, LANES, CharacterModel, Draw
 from trainers.recurrent import Recurrent
 
 ALPHABET = Alphabet(" abcdefghijklmnop.")
@@ -248,3 +248,31 @@ def test_sampling_that_cannot_be_meant_is_refused_with_its_value(
 ) -> None:
     with pytest.raises(UsageError, match=word):
         model.generate("ab", **{"length": 5, **options})  # type: ignore[arg-type]
+
+
+def test_texts_that_have_nothing_in_common_are_made_together_as_if_each_were_alone(
+    model: CharacterModel,
+) -> None:
+    draws = [Draw(), Draw(0.0), Draw(1.3), Draw(0.9, top_k=3), Draw(1.0, top_p=0.8)]
+    plain, filtered = draws[:3], draws[3:]
+    for group in (plain, filtered):
+        carries = [model.start("ab" * row, seed=row) for row in range(len(group))]
+        alone = [
+            model.step(carry, 40, temperature=draw.temperature, top_k=draw.top_k, top_p=draw.top_p)
+            for carry, draw in zip(carries, group, strict=True)
+        ]
+        texts, after = model.step_together(carries, 15, group, lanes=8)
+        rest, after = model.step_together(after, 25, group)
+        assert [a + b for a, b in zip(texts, rest, strict=True)] == [made[0] for made, _ in alone]
+        assert [carry.position for carry in after] == [40] * len(group)
+    with pytest.raises(UsageError, match="cannot go together"):
+        model.step_together([], 3, [])
+
+
+def test_a_carry_goes_through_bytes_and_only_into_the_model_it_fits(model: CharacterModel) -> None:
+    _, carry = model.step(model.start("abc", seed=2**63 + 5), 7)
+    again = model.carry(carry.to_bytes())
+    assert model.step(again, 30)[0] == model.step(carry, 30)[0]
+    for broken in (b"", carry.to_bytes()[:-4], carry.to_bytes() + b"1234"):
+        with pytest.raises(UsageError, match="does not fit"):
+            model.carry(broken)

@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import json
+import os
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.thread_group import ThreadGroup, in_threads
-from trainers.group import CollectiveGroup, Group, LocalGroup, PeerError, agree
+from trainers import group as groups
+from trainers.group import CollectiveGroup, Group, LocalGroup, PeerError, SharedMemory, agree
 
 
 class Wires:
@@ -95,3 +102,56 @@ def test_worker_0s_error_is_raised_there_and_the_others_hear_of_it() -> None:
         return "nothing"
 
     assert in_threads(2, wait) == ["ValueError: disk full", "PeerFailedError: worker 0 failed"]
+
+
+def test_sums_through_shared_memory_are_those_of_numpy_in_the_order_of_ranks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "SHARED_BYTES", 64)  # many turns of both banks
+    random = np.random.default_rng(5)
+    brought = [
+        [random.standard_normal((7, 9)).astype(np.float32), random.integers(0, 9, 33), np.arange(3) * rank]
+        for rank in range(3)
+    ]
+    path = tmp_path / "memory"
+    memories = [SharedMemory(path, rank, 3, create=rank == 0) for rank in range(3)]
+
+    def work(inner: ThreadGroup) -> list[np.ndarray]:
+        def all_here() -> None:
+            inner.sum([np.ones(1)])
+
+        return [memories[inner.rank].sum(array, all_here) for array in brought[inner.rank]]
+
+    for found in in_threads(3, work):
+        for number, array in enumerate(found):
+            np.testing.assert_array_equal(array, sum(each[number] for each in brought))
+
+
+@pytest.mark.slow  # two processes import TensorFlow
+def test_two_processes_on_one_machine_exchange_through_its_memory() -> None:
+    pytest.importorskip("tensorflow")
+    script = (
+        "import numpy as np\n"
+        "from trainers.group import CollectiveGroup\n"
+        "group = CollectiveGroup()\n"
+        "assert group._memory is not None\n"
+        "total = group.sum([np.full((500, 100), group.rank + 1.5, np.float32)])[0]\n"
+        "assert total.shape == (500, 100) and (total == 4.0).all()\n"
+        "print('done')\n"
+    )
+    held = [socket.socket() for _ in range(2)]
+    for each in held:
+        each.bind(("127.0.0.1", 0))
+    addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in held]
+    for each in held:
+        each.close()
+    started = []
+    for rank in range(2):
+        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
+        environment = os.environ | {"TF_CONFIG": json.dumps(task), "CUDA_VISIBLE_DEVICES": "-1"}
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True
+            )
+        )
+    assert [each.communicate(timeout=120)[0] for each in started] == ["done\n", "done\n"]

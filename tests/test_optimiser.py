@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainers.optimiser import Adam, clipped, global_norm
+from trainers.optimiser import Adam, RMSProp, clipped, global_norm
 
 
 def arrays(seed: int, scale: float = 1.0) -> dict[str, tf.Tensor]:
@@ -56,3 +56,18 @@ def test_gradients_are_clipped_as_named(scale: float) -> None:
 def test_another_way_of_clipping_is_refused() -> None:
     with pytest.raises(ValueError, match="'size'"):
         clipped(arrays(0), 1.0, "size")
+
+
+def test_rmsprop_has_its_epsilon_inside_the_root_and_begins_at_one() -> None:
+    parameters, rmsprop = arrays(0), RMSProp()
+    slots = rmsprop.initial(parameters)
+    expected = {name: value.numpy().astype(np.float64) for name, value in parameters.items()}
+    squares = {name: np.ones(value.shape) for name, value in parameters.items()}
+    for step in range(5):
+        gradients = arrays(step + 1)
+        parameters, slots = rmsprop.update(parameters, gradients, slots, tf.constant(0.002))
+        for name, gradient in gradients.items():
+            squares[name] = 0.9 * squares[name] + 0.1 * gradient.numpy() ** 2
+            expected[name] -= 0.002 * gradient.numpy() / np.sqrt(squares[name] + 1e-10)
+    for name, value in parameters.items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-7)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
@@ -186,6 +188,76 @@ def test_bombs_of_depth_and_size_are_dropped_as_cut(monkeypatch: pytest.MonkeyPa
     made, kept = reader(endless)
     assert [each.page_id for each in kept] == [5, 6] and made.dropped["cut"] == 1
     assert made.cut == "The page 'Endless' is dropped behind 1 others of its split: it is larger than 2 MiB."
+
+
+def test_a_bomb_of_tags_is_dropped_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "MOST_TAGS", 2_000)
+    bomb = page(2, body="<a/>" * 400_000)
+    unended = "<page><title>Unended</title>" + "<b/>" * 400_000
+    made, kept = reader(page(1) + bomb + unended + page(3, "large " * 200_000) + page(4))
+    assert [each.page_id for each in kept] == [1, 3, 4] and made.dropped["cut"] == 2
+    assert (
+        made.cut == "The page 'Title 2' is dropped behind 1 others of its split: it has more than 2,000 tags."
+    )
+
+
+def test_what_libxml2_says_is_put_into_one_line() -> None:
+    made, _ = reader(page(1) + page(2).replace("<text ", f'<text a="{"x" * 10_000_001}" ') + page(3))
+    assert made.dropped["cut"] == 1 and made.cut is not None and "\n" not in made.cut
+
+
+# How each hostile dump goes on behind its first page: its beginning, what is repeated and how often, its end.
+BIG = b"<page><title>B</title><id>2</id>"
+HUGE = {
+    "pages without end": (b"", b"<page><title>a</title>", 4_000_000, b""),
+    "a text": (BIG, b"word ", 60_000_000, b"</page>"),
+    "elements": (BIG, b"<a/>", 15_000_000, b"</page>"),
+    "instructions": (BIG, b"<?a b?>", 8_000_000, b"</page>"),
+    "an attribute": (b"<page a='", b"x", 60_000_000, b"'></page>"),
+    "depth": (BIG, b"<a>", 15_000_000, b"</page>"),
+    "small pages": (b"", b"<page><title>B</title><ns>1</ns><id>2</id></page>", 2_000_000, b""),
+}
+PEAK = """
+import re, sys
+from pathlib import Path
+from ingest.pages import PageReader
+from tests.test_pages import HUGE, page
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) >> 10
+
+def chunks():
+    head, unit, count, tail = HUGE[sys.argv[1]]
+    yield page(1).encode() + b" " * 1_000_000 + head
+    for _ in range(count // 50_000):
+        yield unit * 50_000
+    yield tail + page(3).encode()
+
+reader = PageReader(chunks())
+pages = iter(reader)
+next(pages)
+before = peak()
+for _ in pages:
+    pass
+print(peak() - before, reader.kept, reader.seen - sum(reader.dropped.values()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", list(HUGE))
+def test_no_dump_takes_more_memory_than_a_few_large_pages(kind: str) -> None:
+    """The resident memory of the process, libxml2's share included, which tracemalloc does not see."""
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, kind],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    grown, kept, judged = map(int, done.stdout.split())
+    print(f"\n{kind}: {grown} MiB")
+    assert kept == judged == 2
+    assert grown < (80 if kind == "small pages" else 350)  # MiB
 
 
 def test_an_old_export_without_namespaces_and_marked_redirects_is_read() -> None:

@@ -41,6 +41,9 @@ def test_the_readme_begins_with_the_two_commands() -> None:
 @pytest.mark.slow
 def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
     small.dump(tmp_path / "sample").rename(tmp_path / "dump.xml.bz2")
+    (tmp_path / "notes").mkdir()
+    rows = [f'{{"id": {n}, "body": "A note of some words, number {n}."}}' for n in range(300)]
+    (tmp_path / "notes" / "a.jsonl").write_text("\n".join(rows))
     for command in COMMANDS:
         words = shlex.split(command)
         if words[:2] == ["make", "test"]:

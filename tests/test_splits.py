@@ -164,6 +164,21 @@ def test_an_export_that_ends_between_two_pages_is_told_apart_from_a_whole_one(tm
     assert [loss for reader in readers for loss in reader.losses] == [Loss(size, size, UNENDED)]
 
 
+@pytest.mark.parametrize("kind", ["xml", "bzip2"])
+def test_a_cut_within_the_last_tag_is_no_damage(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "whole"
+    if kind == "xml":
+        path.write_bytes(XML)
+        cuts = range(len(XML) - 20, len(XML))
+    else:  # the last block holds a part of the last tag alone
+        path.write_bytes(b"".join(bz2.compress(part) for part in (XML[:-9], XML[-9:])))
+        cuts = range(path.stat().st_size - 60, path.stat().st_size)
+    for place in cuts:
+        readers = [read(split) for split in cut(path, kind, [place])]
+        assert [page.page_id for reader in readers for page in PageReader(reader)] == list(range(120))
+        assert not any(reader.losses for reader in readers), place
+
+
 def test_concatenated_dumps_are_read_one_after_the_other(tmp_path: Path) -> None:
     path = tmp_path / "twice"
     path.write_bytes(bz2.compress(XML) + bz2.compress(b"") + bz2.compress(XML))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from serving.text import SEEDS, Sampling, Text
-from tests.cores import FakeLanguageModel
+from serving.text import LANES, SEEDS, Sampling, Text
+from tests.cores import FakeLanguageModel, fake_text
 
 
 @pytest.fixture
@@ -18,8 +22,10 @@ def text() -> Text:
 def test_a_stream_is_the_same_text_in_pieces(text: Text) -> None:
     sampling = Sampling(seed_text="ab", length=300, seed=7)
     pieces = list(text.stream(sampling))
-    assert "".join(pieces) == text.generate(sampling)
-    assert len(text.generate(sampling)) == 300
+    whole, making = text.generate(sampling)
+    assert "".join(pieces) == whole
+    assert len(whole) == 300
+    assert making.finish == "length"
 
 
 def test_the_first_piece_comes_after_one_character(text: Text) -> None:
@@ -28,9 +34,44 @@ def test_the_first_piece_comes_after_one_character(text: Text) -> None:
     assert max(sizes) == 64
 
 
-def test_a_whole_text_is_one_call(text: Text) -> None:
+def test_a_whole_text_is_made_in_few_calls(text: Text) -> None:
     text.generate(Sampling(length=300))
-    assert text.model.steps == [300]  # type: ignore[attr-defined]
+    assert model_of(text).steps == [128, 128, 44]
+
+
+def test_a_text_ends_before_a_stop_string_and_goes_on_behind_it(text: Text) -> None:
+    sampling = Sampling(seed_text="ab", length=300, seed=7)
+    whole, _ = text.generate(sampling)
+    stop = whole[90:93]
+    at = whole.index(stop)
+    for stopped in (
+        text.generate,
+        lambda sampling: (lambda made: ("".join(made), made))(text.stream(sampling)),
+    ):
+        shown, making = stopped(dataclasses.replace(sampling, stop=(stop, "never")))
+        assert shown == whole[:at]
+        assert making.finish == "stop"
+        rest, _ = text.generate(Sampling(length=50, carry=making.carry))
+        assert rest == whole[at + 3 : at + 53]
+
+
+def test_a_carry_goes_on_where_the_text_stands(text: Text) -> None:
+    sampling = Sampling(seed_text="ab", length=100, seed=7)
+    first, making = text.generate(dataclasses.replace(sampling, length=37))
+    second, _ = text.generate(Sampling(length=63, carry=making.carry))
+    assert first + second == text.generate(sampling)[0]
+
+
+def test_texts_that_are_made_at_the_same_time_go_on_together() -> None:
+    text = Text(Slow())
+    wanted = [Sampling(length=200, seed=seed, top_k=seed % 2) for seed in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        made = list(pool.map(lambda each: text.generate(each)[0], wanted))
+    assert made == [fake_text(each.seed, 0, 200) for each in wanted]
+    rounds = model_of(text).rounds
+    assert max(count for count, _ in rounds) > 1
+    assert all(count <= (lanes or 0) and lanes in LANES for count, lanes in rounds)
+    assert len(rounds) < 24  # alone each takes two
 
 
 def test_without_a_seed_each_text_has_its_own() -> None:
@@ -61,5 +102,19 @@ def test_the_example_is_written_in_the_models_alphabet(text: Text) -> None:
 
 def test_warming_runs_every_loop_that_requests_run(text: Text) -> None:
     text.warm()
-    assert text.model.sampled == [(0.7, 0, 1.0), (0.7, 2, 1.0)]  # type: ignore[attr-defined]
-    assert text.model.scored == 1  # type: ignore[attr-defined]
+    assert set(model_of(text).rounds) == {(1, lanes) for lanes in LANES}
+    assert model_of(text).sampled == [(0.7, 0, 1.0), (0.7, 2, 1.0)] * len(LANES)
+    assert model_of(text).scored == list(LANES)
+
+
+class Slow(FakeLanguageModel):
+    """Takes a moment for each call, so that others come meanwhile."""
+
+    def step_together(self, *arguments: Any) -> Any:
+        time.sleep(0.02)
+        return super().step_together(*arguments)
+
+
+def model_of(text: Text) -> FakeLanguageModel:
+    assert isinstance(text.model, FakeLanguageModel)
+    return text.model

@@ -15,6 +15,7 @@ from cluster.artefact import Draft, Input
 COMMANDS = [
     ["run"],
     ["ingest", "wikipedia"],
+    ["ingest", "text"],
     ["train", "embeddings"],
     ["train", "language-model"],
     ["neighbours"],
@@ -61,6 +62,7 @@ def test_a_command_that_cannot_be_meant_exits_with_2(wrong: list[str]) -> None:
         (["run", "--set", "embeddings.vector_size=many"], 2, "whole number"),
         (["run", "--settings", "nowhere.toml"], 2, "nowhere.toml"),
         (["ingest", "wikipedia", "--source", "nowhere.xml.bz2", "--output", "out"], 1, "nowhere.xml.bz2"),
+        (["ingest", "text", "--source", "nowhere.txt", "--output", "out"], 1, "nowhere.txt"),
         (["train", "embeddings", "--corpus", "nowhere", "--output", "out"], 1, "nowhere"),
         (["neighbours", "--vectors", "nowhere", "king"], 1, "nowhere"),
         (["generate", "--model", "nowhere"], 1, "nowhere"),

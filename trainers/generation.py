@@ -16,6 +16,7 @@ import io
 import json
 import math
 import secrets
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,7 @@ from trainers.recurrent import Recurrent
 FORMAT = 1
 CHUNK = 256  # characters a call of the compiled loops; calls of 64 cost a quarter more a character
 LANES = 64  # sequences in one call; more are made in parts
+CARRY = struct.Struct("<QQII")  # position, seed, first, count
 HOTTEST = 1e4  # temperatures above differ from it by less than a float holds
 
 
@@ -55,6 +57,20 @@ class Carry:
     @property
     def count(self) -> int:
         return len(self.last)
+
+    def to_bytes(self) -> bytes:
+        """All of it in 24 + 4 count + 4 state.size bytes; `CharacterModel.carry` reads them."""
+        head = CARRY.pack(self.position, self.seed % 2**64, self.first, self.count)
+        return head + self.last.astype("<i4").tobytes() + self.state.astype("<f4").tobytes()
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How the next character is drawn; see `CharacterModel.step`."""
+
+    temperature: float = 0.7
+    top_k: int = 0
+    top_p: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -237,33 +253,98 @@ class CharacterModel:
         _check_sampling(temperature, top_k, top_p)
         if carry.count > LANES:
             return self._step_in_parts(carry, n, temperature=temperature, top_k=top_k, top_p=top_p)
-        lanes = _lanes(carry.count)
-        state, last = _padded(carry.state, lanes), _padded(carry.last, lanes)
-        filtered = 0 < top_k < self.alphabet.size - 1 or top_p < 1
+        draw = Draw(temperature, top_k, top_p)
+        rows = [(carry.seed, carry.first + row, carry.position) for row in range(carry.count)]
+        texts, state, last = self._advance(carry.state, carry.last, rows, n, [draw] * carry.count)
+        return texts, dataclasses.replace(carry, state=state, last=last, position=carry.position + n)
+
+    def step_together(
+        self, carries: Sequence[Carry], n: int, draws: Sequence[Draw], lanes: int | None = None
+    ) -> tuple[list[str], list[Carry]]:
+        """The next `n` characters of sequences that have nothing in common, each drawn its own way.
+
+        Every carry holds one sequence; at most LANES of them. The text of each is what `step` would give
+        it alone, up to the rounding of a product over more rows. `lanes` is the number of sequences that
+        the graph is compiled for (their number, rounded up to a power of two).
+        """
+        if not 0 < len(carries) <= LANES or any(carry.count != 1 for carry in carries):
+            raise UsageError(f"{len(carries)} carries cannot go together; give 1 to {LANES} of one sequence.")
+        if n < 0:
+            raise UsageError(f"{n} characters cannot be generated; give 0 or more.")
+        for draw in draws:
+            _check_sampling(draw.temperature, draw.top_k, draw.top_p)
+        rows = [(carry.seed, carry.first, carry.position) for carry in carries]
+        texts, state, last = self._advance(
+            np.concatenate([carry.state for carry in carries], axis=1),
+            np.concatenate([carry.last for carry in carries]),
+            rows,
+            n,
+            draws,
+            lanes,
+        )
+        after = [
+            dataclasses.replace(
+                carry,
+                state=state[:, row : row + 1],
+                last=last[row : row + 1],
+                position=carry.position + n,
+            )
+            for row, carry in enumerate(carries)
+        ]
+        return texts, after
+
+    def carry(self, data: bytes) -> Carry:
+        """The carry that `Carry.to_bytes` wrote. Raises UsageError where it does not fit this model."""
+        try:
+            position, seed, first, count = CARRY.unpack_from(data)
+            last = np.frombuffer(data, "<i4", count, CARRY.size)
+            state = np.frombuffer(data, "<f4", offset=CARRY.size + last.nbytes)
+            shaped = state.reshape(self.network.carry_slots, count, self.network.units)
+            if count < 1 or last.min() < 0 or last.max() > self.alphabet.start:
+                raise ValueError("its characters are not in the alphabet")
+        except (struct.error, ValueError) as error:
+            raise UsageError(f"The state does not fit this model ({error}); start a new text.") from error
+        return Carry(shaped.astype(np.float32), last.astype(np.int32), position, seed, first)
+
+    def _advance(
+        self,
+        state: npt.NDArray[np.float32],
+        last: npt.NDArray[np.int32],
+        rows: Sequence[tuple[int, int, int]],
+        n: int,
+        draws: Sequence[Draw],
+        lanes: int | None = None,
+    ) -> tuple[list[str], npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+        """`n` characters of every row; `rows` are (seed, number of the stream, position)."""
+        count = len(rows)
+        lanes = _lanes(count) if lanes is None else lanes
+        seeds, firsts, positions = (
+            _padded(np.array([number % 2**64 for number in each], np.uint64), lanes)
+            for each in zip(*rows, strict=True)
+        )
+        state, last = _padded(state, lanes), _padded(last, lanes)
+        temperature = _padded(np.array([min(draw.temperature, HOTTEST) for draw in draws], np.float32), lanes)
+        top_k = _padded(np.array([draw.top_k or self.alphabet.size for draw in draws], np.int32), lanes)
+        top_p = _padded(np.array([draw.top_p for draw in draws], np.float32), lanes)
+        filtered = any(0 < draw.top_k < self.alphabet.size - 1 or draw.top_p < 1 for draw in draws)
         pieces = []
-        for first in range(0, n, CHUNK):
-            steps = min(CHUNK, n - first)
-            random = _uniform(carry.seed, carry.first + np.arange(lanes), carry.position + first)
+        for begin in range(0, n, CHUNK):
+            steps = min(CHUNK, n - begin)
             ids, last, state = self._sample(
                 self._parameters,
                 tf.constant(last),
                 tf.constant(state),
-                tf.constant(random),
+                tf.constant(_uniform(seeds, firsts, positions + np.uint64(begin))),
                 tf.constant(steps, tf.int32),
-                tf.constant(min(temperature, HOTTEST), tf.float32),
-                tf.constant(top_k if top_k else self.alphabet.size, tf.int32),
-                tf.constant(top_p, tf.float32),
+                tf.constant(temperature),
+                tf.constant(top_k),
+                tf.constant(top_p),
                 filtered=filtered,
             )
-            pieces.append(ids.numpy()[:steps, : carry.count])
-        made = np.concatenate(pieces) if pieces else np.zeros((0, carry.count), np.int32)
-        after = dataclasses.replace(
-            carry,
-            state=np.asarray(state)[:, : carry.count],
-            last=np.asarray(last)[: carry.count],
-            position=carry.position + n,
-        )
-        return [self.alphabet.decode(made[:, row]) for row in range(carry.count)], after
+            pieces.append(ids.numpy()[:steps, :count])
+        made = np.concatenate(pieces) if pieces else np.zeros((0, count), np.int32)
+        texts = [self.alphabet.decode(made[:, row]) for row in range(count)]
+        return texts, np.asarray(state)[:, :count], np.asarray(last)[:count]
 
     def _step_in_parts(self, carry: Carry, n: int, **sampling: Any) -> tuple[list[str], Carry]:
         texts: list[str] = []
@@ -379,21 +460,26 @@ class CharacterModel:
 def _drawn(
     logits: tf.Tensor, uniform: tf.Tensor, temperature: tf.Tensor, kept: tuple[tf.Tensor, tf.Tensor] | None
 ) -> tf.Tensor:
-    """An index for each row of logits [rows, n]: where the cumulated probabilities pass `uniform`."""
+    """An index for each row of logits [rows, n]: where the cumulated probabilities pass `uniform`.
+
+    `temperature` and what is `kept` (top_k, top_p) have one value a row.
+    """
     indices = None
     n = logits.shape[-1]
     if kept is not None:
         logits, indices = tf.math.top_k(logits, n)  # sorted, the first of equals first
     # The floor keeps 0 / temperature a number where denormals are flushed; at it, all but the best are 0.
-    scaled = (logits - tf.reduce_max(logits, axis=-1, keepdims=True)) / tf.maximum(temperature, 1e-20)
+    scaled = (logits - tf.reduce_max(logits, axis=-1, keepdims=True)) / tf.maximum(temperature, 1e-20)[
+        :, None
+    ]
     weights = tf.exp(scaled)
     # One product with a triangle is the running sum, without a loop inside the loop.
     triangle = tf.linalg.band_part(tf.ones([n, n]), 0, -1)
     if kept is not None:
         top_k, top_p = kept
-        weights = tf.where(tf.range(n) < top_k, weights, 0.0)
+        weights = tf.where(tf.range(n) < top_k[:, None], weights, 0.0)
         sums = weights @ triangle
-        weights = tf.where(sums - weights < top_p * sums[:, -1:], weights, 0.0)
+        weights = tf.where(sums - weights < top_p[:, None] * sums[:, -1:], weights, 0.0)
     sums = weights @ triangle
     hit = tf.logical_and(sums >= uniform[:, None] * sums[:, -1:], weights > 0)
     first = tf.argmax(tf.cast(hit, tf.int32), axis=-1, output_type=tf.int32)
@@ -424,12 +510,13 @@ def _padded(values: np.ndarray, lanes: int) -> np.ndarray:
     return np.pad(values, widths)
 
 
-def _uniform(seed: int, rows: np.ndarray, position: int) -> npt.NDArray[np.float32]:
-    """Random numbers in (0, 1), [CHUNK, rows], a pure function of seed, row and position (SplitMix64)."""
+def _uniform(seeds: np.ndarray, rows: np.ndarray, positions: np.ndarray) -> npt.NDArray[np.float32]:
+    """Random numbers in (0, 1), [CHUNK, rows]: a pure function of seed, row and position (SplitMix64), each
+    uint64 [rows]."""
     with np.errstate(over="ignore"):
-        keys = _mixed(np.uint64(seed % 2**64) + _mixed(rows.astype(np.uint64) + np.uint64(1)))
-        steps = np.arange(position, position + CHUNK, dtype=np.uint64)
-        mixed = _mixed(keys[None, :] + (steps[:, None] + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
+        keys = _mixed(seeds + _mixed(rows + np.uint64(1)))
+        steps = positions + np.arange(CHUNK, dtype=np.uint64)[:, None]
+        mixed = _mixed(keys[None, :] + (steps + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
     # 23 bits and a half: never 0, never 1, exact in float32.
     return ((mixed >> np.uint64(41)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-23)
 

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
+import os
+import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -20,6 +24,9 @@ T = TypeVar("T")
 TIMEOUT_SECONDS = 45.0  # a peer that stays away from a collective for so long has died or stalled
 GROUP_KEY = 7001  # any number that the strategy does not use for its own groups
 FIRST_INSTANCE = 1_000_000  # likewise for its own collectives
+SHARED_MEMORY = Path("/dev/shm")
+SHARED_BYTES = 4 << 20  # what a worker lays down at a time; two of them a worker
+LARGE_BYTES = 1 << 16  # what goes through shared memory where there is any
 WORKING, DONE, FAILED = 1, 2, 3  # what worker 0 tells those who wait for it
 
 
@@ -77,7 +84,9 @@ class CollectiveGroup:
 
     The collectives are issued op by op, not through the strategy's replica functions: no tracing for every
     new shape. Measured between two processes on 2 cores: 2 ms for a few numbers, 9 ms for 1 MB, 0.8 s for
-    80 MB; a peer that was killed is noticed at once or after 10 s, one that was stopped after some 25 s.
+    80 MB. So where all workers share one machine's memory, large numpy arrays go through that, added in the
+    order of ranks, and a collective of one number tells that all have laid theirs down. A peer that was
+    killed is noticed at once or after 10 s, one that was stopped after some 25 s.
     TensorFlow has no way to bind its servers to loopback: they listen on every address of the machine while a
     training runs.
     """
@@ -96,6 +105,8 @@ class CollectiveGroup:
         self._instance = FIRST_INSTANCE
         gpus = tf.config.list_logical_devices("GPU")
         self._device = gpus[0].name if gpus else "CPU:0"
+        self._memory: SharedMemory | None = None
+        self._memory = self._shared_memory()
 
     def sum(self, arrays: Sequence[Any]) -> list[Any]:
         return [self._sum(array) for array in arrays]
@@ -140,6 +151,8 @@ class CollectiveGroup:
         tf = self._tf
         if not math.prod(array.shape):
             return array
+        if self._memory and isinstance(array, np.ndarray) and array.nbytes >= LARGE_BYTES:
+            return self._memory.sum(array, self._all_here)
         with self._peers(), tf.device(self._device):
             total = tf.raw_ops.CollectiveReduceV2(
                 input=tf.convert_to_tensor(array),
@@ -154,6 +167,26 @@ class CollectiveGroup:
             )
             self._instance += 1
             return self._like(array, total)
+
+    def _all_here(self) -> None:
+        self._sum(np.ones(1, np.int32))
+
+    def _shared_memory(self) -> SharedMemory | None:
+        """Memory that all workers see, if they are on one machine and it has room."""
+        if self.size == 1:
+            return None
+        token = agree(self, secrets.token_hex(16))
+        memory, path = None, SHARED_MEMORY / f"wordloom-{token}"
+        with suppress(OSError):
+            if self.rank == 0:
+                memory = SharedMemory(path, self.rank, self.size, create=True)
+        self._all_here()
+        with suppress(OSError):
+            memory = memory or SharedMemory(path, self.rank, self.size)
+        seen = int(np.asarray(self._sum(np.array([memory is not None], np.int32)))[0])
+        if self.rank == 0:
+            path.unlink(missing_ok=True)  # it stays mapped, and goes with the last process
+        return memory if seen == self.size else None
 
     def _like(self, given: Any, value: Any) -> Any:
         if isinstance(given, np.ndarray):
@@ -174,6 +207,38 @@ class CollectiveGroup:
             yield
         except lost as error:
             raise PeerError(f"a worker does not answer: {str(error).splitlines()[0][:200]}") from error
+
+
+class SharedMemory:
+    """Two banks of one slot a worker, in a file that all of them map.
+
+    A worker writes to the banks in turn. When all are known to have written to one, all have read the other.
+    """
+
+    def __init__(self, path: Path, rank: int, size: int, create: bool = False) -> None:
+        self._rank, self._turn = rank, 0
+        total = 2 * size * SHARED_BYTES
+        handle = os.open(path, os.O_RDWR | (os.O_CREAT | os.O_EXCL if create else 0), 0o600)
+        try:
+            if create:
+                os.posix_fallocate(handle, 0, total)  # an error now, not a signal when it is written to
+            self._banks = np.frombuffer(mmap.mmap(handle, total), np.uint8).reshape(2, size, SHARED_BYTES)
+        finally:
+            os.close(handle)
+
+    def sum(self, array: np.ndarray, all_here: Callable[[], None]) -> np.ndarray:
+        """The sum of all workers' arrays in the order of ranks; `all_here` returns once all called it."""
+        given = np.ascontiguousarray(array).reshape(-1)
+        total = np.empty_like(given)
+        step = SHARED_BYTES // given.itemsize
+        for begin in range(0, len(given), step):
+            part = given[begin : begin + step]
+            slots = self._banks[self._turn, :, : part.nbytes].view(part.dtype)
+            slots[self._rank] = part
+            all_here()
+            np.sum(slots, 0, dtype=part.dtype, out=total[begin : begin + step])
+            self._turn = 1 - self._turn
+        return total.reshape(array.shape)
 
 
 def end_together(group: Group, failure: Exception | None) -> None:

@@ -1,10 +1,11 @@
 """Skip-gram with negative sampling in TensorFlow: many dense steps inside one compiled function.
 
-The text is cut into tiles of consecutive centres. The input vectors of a tile's centres, [L, d], and the
-output vectors of the words in reach, [L + 2 window, d], are gathered once; all their scores come out of one
-batched matrix product, masked to the pairs that were drawn. The centres of a tile share K negatives, each of
-weight ``pairs * negative / K``, so that their expected gradient is that of `negative` examples a pair.
-Gradients are written out as matrix products (no autograd) and added to the rows that were touched.
+The text is cut into tiles of L consecutive centres, which share K negatives. The input vectors of a tile's
+centres, [L, d], and the output vectors of the words in reach and of the negatives, [L + 2 window + K, d], are
+gathered once; all their scores come out of one batched matrix product, weighted by 1 for a pair that was
+drawn, 0 for another, and ``pairs * negative / K`` for a negative, so that the expected gradient is that of
+`negative` examples a pair. Gradients are two more such products (no autograd), added to the rows that were
+touched. Scores are laid out with the others before the centres, which spares the larger transposition.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from trainers.embeddings import (
     Sampler,
     keep_probabilities,
     noise,
-    segment_size,
     steps,
 )
 
@@ -41,14 +41,15 @@ class NegativeSampling:
         self.noise: Doubles = noise(counts, settings)
         self.negatives = settings.negative
         self.keep: Floats = keep_probabilities(counts, settings)
-        self.segment = segment_size(settings)
         self._sampler = Sampler(self.noise)
         self._one_centre = float((settings.window + 1) * (1 + settings.negative))
 
     def initial(self, random: np.random.Generator) -> dict[str, np.ndarray]:
         """Input vectors uniform in +-0.5 / d, output vectors zero, as in word2vec's program."""
         shape = (self.size, self.settings.vector_size)
-        first = (random.random(shape, np.float32) - np.float32(0.5)) / np.float32(self.settings.vector_size)
+        first = random.random(shape, np.float32)
+        first -= np.float32(0.5)  # in place: a table may fill most of the memory
+        first /= np.float32(self.settings.vector_size)
         return {"input": first, "output": np.zeros(shape, np.float32)}
 
     def prepare(
@@ -56,7 +57,7 @@ class NegativeSampling:
     ) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
         """The arrays of a block's steps (first dimension: steps), and where in the block each step ends
         (0 to 1)."""
-        cut = steps(drawn, self.settings, self.segment, self._sampler, random)
+        cut = steps(drawn, self.settings, self._sampler, random)
         count = len(cut.values)
         return (cut.values, cut.left, cut.right, cut.negatives), (np.arange(count) + 0.5) / max(count, 1)
 
@@ -101,65 +102,38 @@ class NegativeSampling:
         negatives: Tensor,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         own = self.settings
-        d, window, tile, shared = own.vector_size, own.window, own.tile, own.negatives_per_tile
-        lanes, segment = own.tokens_per_step // self.segment, self.segment
-        a_lane, reach = segment // tile, tile + 2 * window
-        centres = tf.reshape(values[:, window : window + segment], [-1])
-        around, drawn = tf.reshape(values, [-1]), tf.reshape(negatives, [-1])
-        x = tf.reshape(tf.gather(table_in, centres), [lanes * a_lane, tile, d])
-        y = tf.reshape(tf.gather(table_out, around), [lanes, segment + 2 * window, d])
-        y = tf.reshape(
-            tf.stack([y[:, t * tile : t * tile + reach] for t in range(a_lane)], 1),
-            [lanes * a_lane, reach, d],
-        )
-        z = tf.reshape(tf.gather(table_out, drawn), [lanes * a_lane, shared, d])
+        d, window, tile = own.vector_size, own.window, own.tile
+        tiles, reach = own.tokens_per_step // tile, tile + 2 * window
+        centres = tf.reshape(values[:, window : window + tile], [-1])
+        others = tf.reshape(tf.concat([values, negatives], 1), [-1])
+        x = tf.reshape(tf.gather(table_in, centres), [tiles, tile, d])
+        y = tf.reshape(tf.gather(table_out, others), [tiles, -1, d])
 
-        left = tf.reshape(tf.cast(left, tf.int32), [lanes * a_lane, tile, 1])
-        right = tf.reshape(tf.cast(right, tf.int32), [lanes * a_lane, tile, 1])
-        offset = tf.constant(np.arange(reach)[None, :] - np.arange(tile)[:, None] - window, tf.int32)[None]
-        near = tf.cast((offset >= -left) & (offset <= right) & (offset != 0), tf.float32)
-        weight = tf.cast(left + right, tf.float32) * np.float32(own.negative / shared)
+        # All that has a row for each other word and a column for each centre: [tiles, reach + K, tile].
+        row = np.arange(reach + negatives.shape[1])
+        offset = (row[:, None] - np.arange(tile) - window)[None]
+        drawn = (row < reach)[None, :, None]
+        sign = tf.constant(np.where(drawn, -1.0, 1.0), tf.float32)
+        left, right = tf.cast(left, tf.int32)[:, None], tf.cast(right, tf.int32)[:, None]
+        offsets = tf.constant(offset, tf.int32)
+        near = tf.constant(drawn & (offset != 0)) & (offsets >= -left) & (offsets <= right)
+        weight = tf.cast(left + right, tf.float32) * np.float32(own.negative / negatives.shape[1])
+        weight = tf.where(tf.constant(drawn), tf.cast(near, tf.float32), weight)
 
-        score = tf.matmul(x, y, transpose_b=True)  # [tiles, L, L + 2 window]
-        noise_score = tf.matmul(x, z, transpose_b=True)  # [tiles, L, K]
-        error = near * tf.sigmoid(-score)
-        noise_error = -weight * tf.sigmoid(noise_score)
-        loss = tf.reduce_sum(near * tf.math.softplus(-score), [1, 2]) + tf.reduce_sum(
-            weight * tf.math.softplus(noise_score), [1, 2]
-        )
-        # What is added to the rows: minus the gradient.
-        dx = tf.matmul(error, y) + tf.matmul(noise_error, z)
-        dy = tf.matmul(error, x, transpose_a=True)
-        dz = tf.matmul(noise_error, x, transpose_a=True)
-        dy = self._overlaid(dy)
-        # How many pairs pull at each row, a negative counted by its weight.
-        pulls_x = tf.reshape(left + right, [-1]) * (1 + own.negative)
-        pulls_y = tf.reshape(self._overlaid(tf.reduce_sum(near, 1)), [-1])
-        pulls_z = tf.repeat(tf.reduce_sum(weight, [1, 2]), shared)
-        # One scatter that depends on all that was gathered: with two, XLA copies the table at every step.
-        touched = tf.concat([around, drawn], 0)
-        change = tf.concat([tf.reshape(dy, [-1, d]), tf.reshape(dz, [-1, d])], 0)
-        pulls = tf.concat([pulls_y, pulls_z], 0)
-        mass_in = self._add(
-            table_in, masses[0], centres, rate, tf.reshape(dx, [-1, d]), tf.cast(pulls_x, tf.float32)
-        )
-        mass_out = self._add(table_out, masses[1], touched, rate, change, pulls)
+        # softplus(s) = log(1 + exp(s)) and sigmoid(s) out of one exponential; beyond 20 they are s and 1.
+        score = sign * tf.matmul(y, x, transpose_b=True)
+        grown = tf.exp(tf.clip_by_value(score, -20.0, 20.0))
+        error = -sign * weight * grown / (1.0 + grown)
+        loss = tf.reduce_sum(weight * (tf.math.log(1.0 + grown) + tf.nn.relu(score - 20.0)), 1)
+        # What is added to the rows: minus the gradient. The centres pull as often as they are paired, the
+        # others as often as their weights say.
+        dx = tf.reshape(tf.matmul(error, y, transpose_a=True), [-1, d])
+        dy = tf.reshape(tf.matmul(error, x), [-1, d])
+        pulls_x = tf.cast(tf.reshape(left + right, [-1]) * (1 + own.negative), tf.float32)
+        pulls_y = tf.reshape(tf.reduce_sum(weight, 2), [-1])
+        mass_in = self._add(table_in, masses[0], centres, rate, dx, pulls_x)
+        mass_out = self._add(table_out, masses[1], others, rate, dy, pulls_y)
         return tf.reduce_sum(tf.cast(loss, tf.float64)), (mass_in, mass_out)
-
-    def _overlaid(self, change: Tensor) -> Tensor:
-        """[tiles, L + 2 window, ...] to [lanes, segment + 2 window, ...]: the tiles of a lane overlap by
-        two windows, where they are added up."""
-        own = self.settings
-        tile, a_lane = own.tile, self.segment // own.tile
-        rest = change.shape[2:]
-        change = tf.reshape(change, [-1, a_lane, tile + 2 * own.window, *rest])
-        around = [[0, 0]] * len(rest)
-        return tf.add_n(
-            [
-                tf.pad(change[:, t], [[0, 0], [t * tile, (a_lane - 1 - t) * tile], *around])
-                for t in range(a_lane)
-            ]
-        )
 
     def _add(
         self, table: tf.Variable, mass: Tensor, rows: Tensor, rate: Tensor, change: Tensor, pulls: Tensor

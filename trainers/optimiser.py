@@ -53,6 +53,39 @@ class Adam:
         return updated, moved
 
 
+@dataclass(frozen=True)
+class RMSProp:
+    """RMSProp (Tieleman and Hinton, 2012): each gradient over the root of its running mean square.
+
+    `epsilon` stands inside the root; the mean square begins at `first`. The defaults are the optimiser as it
+    was when the reference settings were written (TASKS.md, section 3).
+    """
+
+    decay: float = 0.9
+    epsilon: float = 1e-10
+    first: float = 1.0
+
+    def initial(self, parameters: Mapping[str, tf.Tensor]) -> Tensors:
+        """The slots of a training that begins: ``square/NAME`` for every parameter."""
+        return {f"square/{name}": tf.fill(value.shape, self.first) for name, value in parameters.items()}
+
+    def update(
+        self,
+        parameters: Mapping[str, tf.Tensor],
+        gradients: Mapping[str, tf.Tensor],
+        slots: Mapping[str, tf.Tensor],
+        rate: tf.Tensor,
+    ) -> tuple[Tensors, Tensors]:
+        """One step: the new parameters and the new slots."""
+        updated: Tensors = {}
+        moved: Tensors = {}
+        for name, gradient in gradients.items():
+            square = self.decay * slots[f"square/{name}"] + (1 - self.decay) * gradient * gradient
+            updated[name] = parameters[name] - rate * gradient * tf.math.rsqrt(square + self.epsilon)
+            moved[f"square/{name}"] = square
+        return updated, moved
+
+
 def clipped(gradients: Mapping[str, tf.Tensor], limit: float, by: str) -> Tensors:
     """The gradients, each number cut at +-limit (``value``), each array scaled to a norm of at most `limit`
     (``norm``), or all scaled together to one (``global_norm``)."""

@@ -7,194 +7,26 @@ product before the loop; the loop holds only what depends on the step before; th
 
 Everything is time-major. Recurrent state is the `carry`, explicit in and out. Lengths travel with the data
 and are never guessed from zeros; the reverse direction reverses each sequence within its own length.
-
-Cells, with x the projected input (kernel and bias applied), U the recurrent matrix, h the state before:
-
-- ``rnn``: h' = tanh(x + hU) (Elman, 1990).
-- ``lstm``: gates i, f, c, o; c' = f*c + i*tanh(.), h' = o*tanh(c') (Hochreiter and Schmidhuber, 1997; forget
-  gate of Gers et al., 2000). With peepholes i and f also see c, and o sees c' (Gers and Schmidhuber, 2000).
-- ``gru``: gates z, r, h; h' = z*h + (1-z)*tanh(candidate). `reset` says where the reset gate stands:
-  ``before`` the product, candidate = x + (r*h)U (the original form, Cho et al., 2014), or ``after`` it,
-  candidate = x + r*(hU + recurrent_bias) (the form of cuDNN, Keras and PyTorch).
-
-Gates lie side by side in the order named above (Keras' order).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
 from cluster.errors import UsageError
-
-Tensors = tuple[tf.Tensor, ...]
-Weights = Mapping[str, tf.Tensor]
-
-
-class SimpleCell:
-    """h' = tanh(x + hU). Saves nothing: its own output is all the backward pass needs."""
-
-    gates = 1
-    states = 1
-    saved = 1  # how many tensors, shaped like the state, `step` keeps for `back`
-
-    def weight_shapes(self, units: int) -> dict[str, tuple[int, ...]]:
-        return {"recurrent": (units, units)}
-
-    def step(self, weights: Weights, x: tf.Tensor, state: Tensors) -> tuple[Tensors, Tensors]:
-        h = tf.tanh(x + state[0] @ weights["recurrent"])
-        return (h,), (h,)
-
-    def back(
-        self, weights: Weights, grad: Tensors, saved: Tensors, state: Tensors
-    ) -> tuple[tf.Tensor, Tensors]:
-        (h,) = saved
-        dx = grad[0] * (1 - h * h)
-        return dx, (tf.matmul(dx, weights["recurrent"], transpose_b=True),)
-
-    def weight_gradients(self, dx: tf.Tensor, saved: Tensors, before: Tensors, after: Tensors) -> dict:
-        return {"recurrent": _over_steps(before[0], dx)}
-
-
-class LSTMCell:
-    """The LSTM, with or without peephole connections (`peephole` rows: for i, f and o)."""
-
-    gates = 4
-    states = 2
-    saved = 5
-
-    def __init__(self, peepholes: bool) -> None:
-        self.peepholes = peepholes
-
-    def weight_shapes(self, units: int) -> dict[str, tuple[int, ...]]:
-        shapes: dict[str, tuple[int, ...]] = {"recurrent": (units, 4 * units)}
-        if self.peepholes:
-            shapes["peephole"] = (3, units)
-        return shapes
-
-    def step(self, weights: Weights, x: tf.Tensor, state: Tensors) -> tuple[Tensors, Tensors]:
-        h, c = state
-        i, f, g, o = tf.split(x + h @ weights["recurrent"], 4, axis=-1)
-        if self.peepholes:
-            peephole = weights["peephole"]
-            i, f = i + c * peephole[0], f + c * peephole[1]
-        i, f, g = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g)
-        c = f * c + i * g
-        if self.peepholes:
-            o = o + c * peephole[2]
-        o = tf.sigmoid(o)
-        t = tf.tanh(c)
-        return (o * t, c), (i, f, g, o, t)
-
-    def back(
-        self, weights: Weights, grad: Tensors, saved: Tensors, state: Tensors
-    ) -> tuple[tf.Tensor, Tensors]:
-        i, f, g, o, t = saved
-        dh, dc = grad
-        do = dh * t * o * (1 - o)
-        dc = dc + dh * o * (1 - t * t)
-        if self.peepholes:
-            peephole = weights["peephole"]
-            dc = dc + do * peephole[2]
-        di = dc * g * i * (1 - i)
-        df = dc * state[1] * f * (1 - f)
-        dg = dc * i * (1 - g * g)
-        dc = dc * f
-        if self.peepholes:
-            dc = dc + di * peephole[0] + df * peephole[1]
-        dx = tf.concat([di, df, dg, do], axis=-1)
-        return dx, (tf.matmul(dx, weights["recurrent"], transpose_b=True), dc)
-
-    def weight_gradients(self, dx: tf.Tensor, saved: Tensors, before: Tensors, after: Tensors) -> dict:
-        gradients = {"recurrent": _over_steps(before[0], dx)}
-        if self.peepholes:
-            di, df, _, do = tf.split(dx, 4, axis=-1)
-            pairs = ((di, before[1]), (df, before[1]), (do, after[1]))
-            gradients["peephole"] = tf.stack([tf.reduce_sum(d * c, axis=[0, 1]) for d, c in pairs])
-        return gradients
-
-
-class GRUResetBeforeCell:
-    """The GRU as first published: the reset gate acts on the state, before the recurrent product."""
-
-    gates = 3
-    states = 1
-    saved = 3
-
-    def weight_shapes(self, units: int) -> dict[str, tuple[int, ...]]:
-        return {"recurrent": (units, 3 * units)}
-
-    def step(self, weights: Weights, x: tf.Tensor, state: Tensors) -> tuple[Tensors, Tensors]:
-        (h,) = state
-        units = h.shape[-1]
-        recurrent = weights["recurrent"]
-        z, r = tf.split(tf.sigmoid(x[..., : 2 * units] + h @ recurrent[:, : 2 * units]), 2, axis=-1)
-        g = tf.tanh(x[..., 2 * units :] + (r * h) @ recurrent[:, 2 * units :])
-        return (z * h + (1 - z) * g,), (z, r, g)
-
-    def back(
-        self, weights: Weights, grad: Tensors, saved: Tensors, state: Tensors
-    ) -> tuple[tf.Tensor, Tensors]:
-        (h,), (z, r, g), (dh,) = state, saved, grad
-        units = h.shape[-1]
-        recurrent = weights["recurrent"]
-        dg = dh * (1 - z) * (1 - g * g)
-        drh = tf.matmul(dg, recurrent[:, 2 * units :], transpose_b=True)
-        dzr = tf.concat([dh * (h - g) * z * (1 - z), drh * h * r * (1 - r)], axis=-1)
-        dbefore = dh * z + drh * r + tf.matmul(dzr, recurrent[:, : 2 * units], transpose_b=True)
-        return tf.concat([dzr, dg], axis=-1), (dbefore,)
-
-    def weight_gradients(self, dx: tf.Tensor, saved: Tensors, before: Tensors, after: Tensors) -> dict:
-        units = before[0].shape[-1]
-        gates = _over_steps(before[0], dx[..., : 2 * units])
-        candidate = _over_steps(before[0] * saved[1], dx[..., 2 * units :])
-        return {"recurrent": tf.concat([gates, candidate], axis=-1)}
-
-
-class GRUResetAfterCell:
-    """The GRU of cuDNN, Keras and PyTorch: the reset gate acts after the recurrent product."""
-
-    gates = 3
-    states = 1
-    saved = 4
-
-    def weight_shapes(self, units: int) -> dict[str, tuple[int, ...]]:
-        return {"recurrent": (units, 3 * units), "recurrent_bias": (units,)}
-
-    def step(self, weights: Weights, x: tf.Tensor, state: Tensors) -> tuple[Tensors, Tensors]:
-        (h,) = state
-        units = h.shape[-1]
-        product = h @ weights["recurrent"]
-        z, r = tf.split(tf.sigmoid(x[..., : 2 * units] + product[..., : 2 * units]), 2, axis=-1)
-        s = product[..., 2 * units :] + weights["recurrent_bias"]
-        g = tf.tanh(x[..., 2 * units :] + r * s)
-        return (z * h + (1 - z) * g,), (z, r, g, s)
-
-    def back(
-        self, weights: Weights, grad: Tensors, saved: Tensors, state: Tensors
-    ) -> tuple[tf.Tensor, Tensors]:
-        (h,), (z, r, g, s), (dh,) = state, saved, grad
-        dg = dh * (1 - z) * (1 - g * g)
-        dz = dh * (h - g) * z * (1 - z)
-        dr = dg * s * r * (1 - r)
-        dproduct = tf.concat([dz, dr, dg * r], axis=-1)
-        dbefore = dh * z + tf.matmul(dproduct, weights["recurrent"], transpose_b=True)
-        return tf.concat([dz, dr, dg], axis=-1), (dbefore,)
-
-    def weight_gradients(self, dx: tf.Tensor, saved: Tensors, before: Tensors, after: Tensors) -> dict:
-        units = before[0].shape[-1]
-        ds = dx[..., 2 * units :] * saved[1]
-        dproduct = tf.concat([dx[..., : 2 * units], ds], axis=-1)
-        return {
-            "recurrent": _over_steps(before[0], dproduct),
-            "recurrent_bias": tf.reduce_sum(ds, axis=[0, 1]),
-        }
-
-
-Cell = SimpleCell | LSTMCell | GRUResetBeforeCell | GRUResetAfterCell
+from trainers.cells import (
+    Cell,
+    GRUResetAfterCell,
+    GRUResetBeforeCell,
+    LSTMCell,
+    SimpleCell,
+    Tensors,
+    Weights,
+)
 
 
 @dataclass(frozen=True)
@@ -309,8 +141,7 @@ class Recurrent:
         if lengths is not None:
             lengths = tf.cast(lengths, tf.int32)
             real = (tf.range(steps)[:, None] < lengths[None, :])[:, :, None]
-            if inputs.dtype.is_floating:
-                inputs = tf.where(real, inputs, tf.zeros([], inputs.dtype))
+            inputs = tf.where(real if inputs.dtype.is_floating else real[:, :, 0], inputs, 0)
         if starts is not None:
             keep = tf.cast(tf.logical_not(starts), dtype)[:, :, None]
         cell = self._cell()
@@ -319,11 +150,11 @@ class Recurrent:
             outputs = []
             for direction, prefix in enumerate(self._prefixes(layer)):
                 own = {name: parameters[prefix + name] for name in cell.weight_shapes(self.units)}
-                x = _projected(inputs, parameters[f"{prefix}kernel"], parameters[f"{prefix}bias"])
-                x = _reversed(x, lengths) if direction else x
+                read = _reversed(inputs, lengths) if direction else inputs
+                x = _projected(read, parameters[f"{prefix}kernel"], parameters[f"{prefix}bias"])
                 first = len(carries)
                 state = tuple(carry[first + slot] for slot in range(cell.states))
-                h, last = _sweep(cell, own, x, state, real, keep)
+                h, last = _sweep(cell, own, x, state, lengths, keep)
                 if real is not None:
                     h = tf.where(real, h, tf.zeros([], dtype))
                 outputs.append(_reversed(h, lengths) if direction else h)
@@ -342,7 +173,8 @@ class Recurrent:
             own = {name: parameters[prefix + name] for name in cell.weight_shapes(self.units)}
             x = _projected(inputs, parameters[f"{prefix}kernel"], parameters[f"{prefix}bias"])
             state = tuple(carry[layer * cell.states + slot] for slot in range(cell.states))
-            after, _ = cell.step(own, x, state)
+            gates = tuple(tf.split(x, cell.gates, axis=-1))
+            after, _ = cell.step(cell.forward_weights(own), gates, state)
             carries.extend(after)
             inputs = after[0]
         return inputs, tf.stack(carries)
@@ -375,13 +207,15 @@ def _sweep(
     weights: Weights,
     projected: tf.Tensor,
     carry: Tensors,
-    real: tf.Tensor | None,
+    lengths: tf.Tensor | None,
     keep: tf.Tensor | None,
 ) -> tuple[tf.Tensor, Tensors]:
     """One layer in one direction over all steps, with its backward pass.
 
-    projected [steps, batch, gates * units]; carry: the cell's states, each [batch, units]; `real` and
-    `keep` [steps, batch, 1] as `Recurrent.read` makes them. Returns h of every step and the last states.
+    projected [steps, batch, gates * units]; carry: the cell's states, each [batch, units]; `keep`
+    [steps, batch, 1] as `Recurrent.read` makes it. Returns h of every step and the states after the last
+    real one. Steps beyond a sequence's length are computed like any other and used by nobody: padding comes
+    last, so it reaches no real step, and no gradient comes back from it. Masks inside the loops cost 10 %.
     """
     names = list(weights)
     count = cell.states
@@ -390,7 +224,9 @@ def _sweep(
     def sweep(x: tf.Tensor, *rest: tf.Tensor) -> tuple[Tensors, Callable]:
         first = rest[:count]
         own = dict(zip(names, rest[count:], strict=True))
-        states, last, saved = _forward(cell, own, x, first, real, keep)
+        states, last, saved = _forward(cell, own, x, first, keep)
+        if lengths is not None:
+            last = tuple(_at(each, one, lengths) for each, one in zip(states, first, strict=True))
 
         def gradient(dh: tf.Tensor, *dlast: tf.Tensor) -> Tensors:
             before = tuple(
@@ -398,7 +234,7 @@ def _sweep(
             )
             if keep is not None:
                 before = tuple(each * keep for each in before)
-            dx, dfirst = _backward(cell, own, dh, dlast, saved, before, real, keep)
+            dx, dfirst = _backward(cell, own, dh, dlast, saved, before, lengths, keep)
             gradients = cell.weight_gradients(dx, saved, before, states)
             return (dx, *dfirst, *(gradients[name] for name in names))
 
@@ -409,18 +245,18 @@ def _sweep(
 
 
 def _forward(
-    cell: Cell, weights: Weights, x: tf.Tensor, carry: Tensors, real: tf.Tensor | None, keep: tf.Tensor | None
+    cell: Cell, weights: Weights, x: tf.Tensor, carry: Tensors, keep: tf.Tensor | None
 ) -> tuple[Tensors, Tensors, Tensors]:
     """The states after every step, those after the last one, and what the cell saved at each."""
     steps = _steps(x)
+    gates = tf.split(x, cell.gates, axis=-1)
     arrays = _arrays(len(carry) + cell.saved, x.dtype, steps, carry[0].shape)
+    weights = cell.forward_weights(weights)
 
     def body(t: tf.Tensor, state: Tensors, arrays: tuple) -> tuple:
         if keep is not None:
             state = tuple(each * keep[t] for each in state)
-        after, saved = cell.step(weights, x[t], state)
-        if real is not None:
-            after = tuple(tf.where(real[t], new, old) for new, old in zip(after, state, strict=True))
+        after, saved = cell.step(weights, tuple(each[t] for each in gates), state)
         written = tuple(a.write(t, v) for a, v in zip(arrays, (*after, *saved), strict=True))
         return t + 1, after, written
 
@@ -438,35 +274,50 @@ def _backward(
     dlast: Tensors,
     saved: Tensors,
     before: Tensors,
-    real: tf.Tensor | None,
+    lengths: tf.Tensor | None,
     keep: tf.Tensor | None,
 ) -> tuple[tf.Tensor, Tensors]:
+    """The gradients of the projected input and of the first states."""
     steps = _steps(dh)
     shape = [*dlast[0].shape[:-1], cell.gates * dlast[0].shape[-1]]
     arrays = _arrays(1, dh.dtype, steps, shape)
+    weights = cell.backward_weights(weights)
 
     def body(left: tf.Tensor, dstate: Tensors, arrays: tuple) -> tuple:
         t = left - 1
+        if lengths is not None:
+            dstate = _added_where(lengths == left, dlast, dstate)
         dstate = (dstate[0] + dh[t], *dstate[1:])
-        own = dstate
-        if real is not None:
-            own = tuple(tf.where(real[t], each, tf.zeros([], each.dtype)) for each in dstate)
         dx, dbefore = cell.back(
-            weights, own, tuple(each[t] for each in saved), tuple(each[t] for each in before)
+            weights, dstate, tuple(each[t] for each in saved), tuple(each[t] for each in before)
         )
-        if real is not None:
-            dbefore = tuple(tf.where(real[t], new, old) for new, old in zip(dbefore, dstate, strict=True))
         if keep is not None:
             dbefore = tuple(each * keep[t] for each in dbefore)
         return t, dbefore, (arrays[0].write(t, dx),)
 
+    begin = dlast if lengths is None else tuple(tf.zeros_like(each) for each in dlast)
     _, dfirst, arrays = tf.while_loop(
         lambda left, *_: left > 0,
         body,
-        (tf.convert_to_tensor(steps), dlast, arrays),
+        (tf.convert_to_tensor(steps), begin, arrays),
         maximum_iterations=steps,
     )
+    if lengths is not None:
+        dfirst = _added_where(lengths == 0, dlast, dfirst)
     return _stacked(arrays[0], dh), dfirst
+
+
+def _at(states: tf.Tensor, first: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+    """The state [batch, units] of each sequence after its own length of steps; `first` where that is 0."""
+    places = tf.stack([tf.maximum(lengths - 1, 0), tf.range(tf.size(lengths))], axis=1)
+    return tf.where((lengths == 0)[:, None], first, tf.gather_nd(states, places))
+
+
+def _added_where(rows: tf.Tensor, values: Tensors, to: Tensors) -> Tensors:
+    return tuple(
+        each + tf.where(rows[:, None], value, tf.zeros([], value.dtype))
+        for value, each in zip(values, to, strict=True)
+    )
 
 
 def _steps(values: tf.Tensor) -> int | tf.Tensor:
@@ -504,13 +355,6 @@ def _rows(kernel: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         return tf.math.unsorted_segment_sum(flat, tf.reshape(indices, [-1]), kernel.shape[0]), None
 
     return tf.gather(kernel, indices), gradient
-
-
-def _over_steps(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
-    """The sum over steps and batch of outer products: one matrix product."""
-    return tf.matmul(
-        tf.reshape(left, [-1, left.shape[-1]]), tf.reshape(right, [-1, right.shape[-1]]), transpose_a=True
-    )
 
 
 def _reversed(values: tf.Tensor, lengths: tf.Tensor | None) -> tf.Tensor:

@@ -97,8 +97,11 @@ class SkipGram:
         return self.load(self.objective.initial(np.random.default_rng([self.settings.seed, 0])))
 
     def load(self, arrays: Arrays) -> State:
-        # tf.Variable may take over numpy's memory: the base must not change with it.
-        variables = {name: tf.Variable(np.array(array), name=name) for name, array in arrays.items()}
+        # tf.Variable may take over numpy's memory: the base must not change with it. A deep copy holds each
+        # table twice for a moment, numpy's copy three times.
+        variables = {
+            name: tf.Variable(tf.raw_ops.DeepCopy(x=array), name=name) for name, array in arrays.items()
+        }
         return State(variables, dict(arrays))
 
     def save(self, state: State) -> Arrays:
@@ -123,7 +126,7 @@ class SkipGram:
         if state.base is None:
             raise AssertionError("the state was exchanged by a group of one before")
         for name, variable in state.variables.items():
-            new = variable.numpy().copy()
+            new = variable.numpy()
             if name in ("input", "output", "bias"):
                 new = combined(state.base[name], new, group)
             else:
@@ -262,16 +265,23 @@ def combined(base: np.ndarray, new: np.ndarray, group: Group) -> np.ndarray:
     alone). Only rows that some worker changed are sent.
     """
     flat, before = new.reshape(len(new), -1), base.reshape(len(base), -1)
-    changed = (flat != before).any(1).astype(np.int32)
-    workers = group.sum([changed])[0]
-    rows = np.flatnonzero(workers)
-    change = flat[rows] - before[rows]
+    change = flat - before
     own = np.einsum("rd,rd->r", change, change)
+    workers = group.sum([(own > 0).astype(np.int32)])[0]
+    rows = np.flatnonzero(workers)
+    if all_rows := 2 * len(rows) > len(workers):  # picking most of the rows costs more than sending all
+        workers = np.maximum(workers, 1)
+    else:
+        change, own, workers = change[rows], own[rows], workers[rows]
     total, squares = group.sum([change, own])
     length = np.maximum(np.einsum("rd,rd->r", total, total), np.float32(1e-30))
-    factor = np.clip(squares / length, 1.0 / workers[rows], 1.0).astype(new.dtype)
+    factor = np.clip(squares / length, 1.0 / workers, 1.0).astype(new.dtype)
+    total *= factor[:, None]
+    if all_rows:
+        total += before
+        return total.reshape(new.shape)
     result = before.copy()
-    result[rows] += total * factor[:, None]
+    result[rows] += total
     return result.reshape(new.shape)
 
 

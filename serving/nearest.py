@@ -1,0 +1,94 @@
+"""The nearest words for many questions at once: exact, in one pass over the table.
+
+One question reads the whole table from memory to use each number once; for 32 together the pass is the same
+and the products are one matrix product a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trainers.vectors import UNKNOWN, WordVectors
+
+QUESTIONS = 32  # answered by one pass
+ROWS = 1 << 14  # rows in a block: its scores for 32 questions (2 MB) stay in the cache
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to look for: near the sum of the unit vectors of `towards`, less those of `away`; none of these
+    words is an answer, nor is `<unk>`."""
+
+    towards: tuple[str, ...]
+    away: tuple[str, ...]
+    count: int
+
+
+def nearest(vectors: WordVectors, questions: Sequence[Question]) -> list[list[tuple[str, float]]]:
+    """For each question its `count` nearest words with their cosines, as WordVectors.most_similar gives them
+    (to the rounding of float32). Words must be in the vocabulary."""
+    targets = np.stack([_target(vectors, each) for each in questions])
+    hidden = [_hidden(vectors, each) for each in questions]
+    best = [_Best(each.count) for each in questions]
+    for at in range(0, len(vectors), ROWS):
+        block = vectors.vectors[at : at + ROWS]
+        norms = vectors.norms[at : at + ROWS]
+        scores = targets @ block.T
+        np.divide(scores, norms, out=scores, where=norms > 0)
+        scores[:, norms == 0] = 0
+        for row, found in enumerate(best):
+            for index in hidden[row]:
+                if at <= index < at + len(block):
+                    scores[row, index - at] = -np.inf
+            found.add(scores[row], at)
+    return [
+        [(vectors.index_to_key[index], float(score)) for score, index in found.sorted()] for found in best
+    ]
+
+
+class _Best:
+    """The best `count` of the scores that were seen so far, with their indices."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._scores: Floats = np.empty(0, np.float32)
+        self._indices: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self._least = np.float32(-np.inf)
+
+    def add(self, scores: Floats, first: int) -> None:
+        found = np.flatnonzero(scores > self._least)  # few, once the first blocks have set the least
+        if not len(found):
+            return
+        self._scores = np.concatenate([self._scores, scores[found]])
+        self._indices = np.concatenate([self._indices, found + first])
+        if len(self._scores) > self._count:
+            order = np.lexsort((self._indices, -self._scores))[: self._count]
+            self._scores, self._indices = self._scores[order], self._indices[order]
+            self._least = self._scores[-1]
+
+    def sorted(self) -> list[tuple[np.float32, np.int64]]:
+        order = np.lexsort((self._indices, -self._scores))
+        return list(zip(self._scores[order], self._indices[order], strict=True))
+
+
+def _target(vectors: WordVectors, question: Question) -> Floats:
+    """The unit vector to look near."""
+    target = np.zeros(vectors.vector_size, np.float32)
+    for sign, words in ((1, question.towards), (-1, question.away)):
+        for word in words:
+            vector = vectors[word]
+            length = np.linalg.norm(vector)
+            target += np.float32(sign) * (vector / length if length > 0 else vector)
+    length = np.linalg.norm(target)
+    return np.asarray(target / length if length > 0 else target, np.float32)
+
+
+def _hidden(vectors: WordVectors, question: Question) -> set[int]:
+    words = (*question.towards, *question.away, *((UNKNOWN,) if UNKNOWN in vectors else ()))
+    return {vectors.key_to_index[word] for word in words}

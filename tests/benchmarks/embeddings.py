@@ -1,0 +1,276 @@
+"""Skip-gram side by side with gensim: speed, memory and quality on the same tokens.
+
+    WORDLOOM_DATA=DIR python -m tests.benchmarks.embeddings [--json] [--quality] [--home DIR]
+
+Without further arguments: the speed keys over the first 3 million tokens, each system in a process of its
+own, in turn, the best of `ROUNDS` runs; compilation is left out and reported. With --quality also 12 million
+tokens: each system's rate tuned on one seed, then 3 seeds; every run's figures stay in HOME, so the same
+command goes on where it was, and a later report reads them. Words are tokens of the text as ingested, for
+both systems.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROUNDS = 2
+SPEED_TOKENS, QUALITY_TOKENS, NCE_TOKENS = 3_000_000, 12_000_000, 4_000
+HELD_OUT_TOKENS = 300_000
+SHAPES = {"200_10": (200, 10), "100_5": (100, 5)}
+RATES, SEEDS, EPOCHS = (0.025, 0.05, 0.1), (1, 2, 3), 3
+FIGURES = ("loss", "auc", "wordsim", "simlex", "analogy")
+NCE = {
+    "loss": "nce",
+    "vector_size": 200,
+    "window": 10,
+    "subsample": 0.0,
+    "unknown": True,
+    "epochs": 1,
+    "learning_rate": 0.5,
+    "final_learning_rate": 0.5,
+}
+
+
+def tokens_of(dump: str, home: Path) -> str:
+    """Ingests the dump and keeps what is measured: ids, pages, held-out pages, words."""
+    kept = home / "text.npz"
+    if kept.exists():
+        return str(kept)
+    from ingest.corpus import Corpus
+    from ingest.vocabulary import Vocabulary
+    from trainers.stream import TokenStream
+
+    corpus = home / "corpus"
+    made = [
+        sys.executable,
+        "-m",
+        "wordloom",
+        "ingest",
+        "wikipedia",
+        "--source",
+        dump,
+        "--output",
+        str(corpus),
+    ]
+    subprocess.run(made, check=True, stdout=sys.stderr)
+    vocabulary = Vocabulary.open(str(corpus / "vocabulary"))
+    stream = TokenStream(Corpus.open(str(corpus)), vocabulary, 32768, 0, 1)
+    ids, lengths, held, found = [], [], [], 0
+    for shard in range(len(stream.units)):
+        values, offsets = stream.decode(shard, "training")
+        ids.append(values)
+        lengths.append(np.diff(offsets))
+        found += len(values)
+        if found >= QUALITY_TOKENS:
+            break
+    for page in stream.held_out():
+        held.append(page)
+        if sum(map(len, held)) >= HELD_OUT_TOKENS:
+            break
+    whole = np.concatenate(lengths)
+    part = home / "part.npz"
+    np.savez(
+        part,
+        ids=np.concatenate(ids),
+        page=np.repeat(np.arange(len(whole), dtype=np.int32), whole),
+        held=np.concatenate(held),
+        held_lengths=np.array([len(page) for page in held]),
+        words=np.array(vocabulary.tokens),
+    )
+    part.rename(kept)
+    return str(kept)
+
+
+def run(task: dict[str, Any], workers: int = 1) -> dict[str, Any]:
+    """The figures of a task done by one process, or by `workers` that exchange; seconds of the slowest,
+    CPU seconds and bytes of all."""
+    threads = str(task.get("threads", 1))
+    environment = os.environ | {
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads),
+    }
+    environment.pop("TF_CONFIG", None)
+    ports = _free_ports(workers)
+    started = []
+    for rank in range(workers):
+        own = dict(environment)
+        if workers > 1:
+            cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+            own["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": rank}})
+        command = [sys.executable, "-m", "tests.benchmarks.skipgram_run", json.dumps(task)]
+        started.append(
+            subprocess.Popen(command, env=own, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        )
+    ended = [(process, *process.communicate()) for process in started]
+    for process, _, errors in ended:
+        if process.returncode:
+            raise SystemExit(f"{task['system']} failed: {errors[-2000:]}")
+    figures = [json.loads(output.splitlines()[-1]) for _, output, _ in ended]
+    merged = dict(figures[0])
+    for name, how in (("seconds", max), ("cpu_seconds", sum), ("peak_bytes", sum)):
+        if name in merged:
+            merged[name] = how(each[name] for each in figures)
+    return merged
+
+
+def _free_ports(count: int) -> list[int]:
+    held = [socket.socket() for _ in range(count)]
+    try:
+        for each in held:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in held]
+    finally:
+        for each in held:
+            each.close()
+
+
+def speed(text: str, rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
+    figures: dict[str, float] = {}
+    runs: dict[str, Any] = {}
+    peak = run({"system": "gemm"})["peak"]
+    for name, (size, window) in SHAPES.items():
+        settings = {"vector_size": size, "window": window, "subsample": 0.0, "epochs": 1}
+        settings |= {"learning_rate": 0.05, "seed": 1}
+        task = {"text": text, "tokens": SPEED_TOKENS, "settings": settings}
+        for cores in (1, 2):
+            for _ in range(rounds):
+                for system in ("ours", "gensim"):
+                    workers = cores if system == "ours" else 1
+                    done = run({**task, "system": system, "threads": cores if workers == 1 else 1}, workers)
+                    runs.setdefault(f"{system}_{name}_{cores}", []).append(done)
+            best = {
+                each: max(SPEED_TOKENS / done["seconds"] for done in runs[f"{each}_{name}_{cores}"])
+                for each in ("ours", "gensim")
+            }
+            figures[f"speedup_{name}_{cores}"] = best["ours"] / best["gensim"]
+            for each, value in best.items():
+                figures[f"{each}_words_s_{name}_{cores}"] = value
+                show(f"{each} {name}, {cores} core(s)", value, runs[f"{each}_{name}_{cores}"])
+    figures["workers_2_over_1"] = figures["ours_words_s_100_5_2"] / figures["ours_words_s_100_5_1"]
+    figures["compile_s"] = runs["ours_100_5_1"][-1]["compile_seconds"]
+    from trainers.embeddings import EmbeddingsSettings
+
+    own = EmbeddingsSettings()
+    columns = own.tile + 2 * own.window + own.shared_negatives
+    figures["gemm_peak_share"] = figures["ours_words_s_100_5_1"] * columns * own.vector_size * 6 / peak
+    figures["gemm_peak_gflops"] = peak / 1e9
+    return figures, runs
+
+
+def show(name: str, words: float, runs: list[dict[str, Any]]) -> None:
+    cpu, memory = min(each["cpu_seconds"] for each in runs), max(each["peak_bytes"] for each in runs)
+    print(f"{name:<28}{words:>12,.0f} words/s{cpu:>8.1f} s of CPU{memory / 2**20:>8,.0f} MiB", flush=True)
+
+
+def reference(text: str) -> dict[str, float]:
+    """The NCE preset against its straightforward Keras form, by words a second of CPU."""
+    task = {"text": text, "settings": NCE}
+    keras = run({**task, "system": "keras_nce", "tokens": NCE_TOKENS})
+    own = run({**task, "system": "our_nce", "tokens": 10 * NCE_TOKENS})
+    speedup = keras["seconds"] / (own["seconds"] / 10)
+    return {
+        "nce_speedup": speedup,
+        "nce_words_s": 10 * NCE_TOKENS / own["seconds"],
+        "keras_nce_words_s": NCE_TOKENS / keras["seconds"],
+    }
+
+
+def vocabulary() -> dict[str, float]:
+    settings = {"vector_size": 300, "window": 5, "subsample": 0.0}
+    task = {"system": "large", "tokens": 600_000, "settings": settings}
+    small, million = run({**task, "words": 30_000}), run({**task, "words": 1_000_000})
+    return {
+        "peak_rss_ratio_1m_300": million["peak_bytes"] / (2 * 1_000_000 * 300 * 4),
+        "step_ratio_1m_30k": million["seconds"] / small["seconds"],
+    }
+
+
+def quality(text: str, sets: str, home: Path) -> dict[str, float]:
+    """Tunes each system's rate on seed 1, then compares 3 seeds; what was run before is read."""
+
+    def trained(system: str, rate: float, seed: int, epochs: int = EPOCHS) -> dict[str, Any]:
+        kept = home / f"{system}-{rate}-{seed}-{epochs}.json"
+        if not kept.exists():
+            settings = {"vector_size": 100, "window": 5, "subsample": 1e-3, "epochs": epochs}
+            settings |= {"learning_rate": rate, "seed": seed}
+            task = {"system": system, "text": text, "tokens": QUALITY_TOKENS, "settings": settings}
+            done = run({**task, "similarity": sets, "threads": 1})
+            part = kept.with_suffix(".part")
+            part.write_text(json.dumps(done))
+            part.rename(kept)
+        found: dict[str, Any] = json.loads(kept.read_text())
+        shown = ", ".join(f"{each} {found[each]:.4f}" for each in FIGURES)
+        print(
+            f"{system}, rate {rate}, seed {seed}, epochs {epochs}: {shown}, {found['seconds']:.0f} s",
+            flush=True,
+        )
+        return found
+
+    def rank(found: dict[str, Any]) -> float:
+        # Similarity and analogies in one sum, the loss with them: no single figure chooses the rate.
+        return float(found["wordsim"] + found["simlex"] + found["analogy"] + found["auc"] - found["loss"])
+
+    best = {each: max(RATES, key=lambda rate: rank(trained(each, rate, 1))) for each in ("ours", "gensim")}
+    runs = {each: [trained(each, best[each], seed) for seed in SEEDS] for each in best}
+    figures: dict[str, float] = {f"{each}_rate": rate for each, rate in best.items()}
+    mean = {
+        each: {name: statistics.mean(one[name] for one in runs[each]) for name in FIGURES} for each in best
+    }
+    for name in FIGURES:
+        figures[f"{name}_delta"] = mean["ours"][name] - mean["gensim"][name]
+        for each in best:
+            figures[f"{each}_{name}"] = mean[each][name]
+            figures[f"{each}_{name}_spread"] = statistics.stdev(one[name] for one in runs[each])
+    theirs = statistics.mean(one["seconds"] for one in runs["gensim"])
+    for epochs in range(1, 2 * EPOCHS + 1):
+        found = trained("ours", best["ours"], 1, epochs)
+        if all(found[name] >= mean["gensim"][name] for name in ("auc", "wordsim", "simlex")):
+            figures["time_to_quality_ratio"] = found["seconds"] / theirs
+            break
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--json", action="store_true", help="the figures as JSON, the last line")
+    parser.add_argument("--quality", action="store_true", help="quality over 12 million tokens as well")
+    parser.add_argument("--no-speed", action="store_true", help="leave the speed keys out")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="runs a system, of which the best counts")
+    parser.add_argument("--home", default="build/benchmarks/embeddings", help="what is kept between reports")
+    parser.add_argument("--source", help="the dump (DATA/dumps/enwiki-2015-sample.xml.bz2)")
+    options = parser.parse_args()
+    data = Path(os.environ.get("WORDLOOM_DATA", ""))
+    home = Path(options.home).absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    text = tokens_of(options.source or str(data / "dumps" / "enwiki-2015-sample.xml.bz2"), home)
+    figures: dict[str, float] = {}
+    if not options.no_speed:
+        figures |= speed(text, options.rounds)[0]
+        figures |= reference(text)
+        figures |= vocabulary()
+    found = home / "quality.json"
+    if options.quality:
+        found.write_text(json.dumps(quality(text, str(data / "similarity"), home)))
+    if found.exists():
+        figures |= json.loads(found.read_text())
+    for name, value in figures.items():
+        print(f"{name:<28}{value:>14,.4g}")
+    if options.json:
+        conditions = {"cores": os.cpu_count(), "python": platform.python_version()}
+        print(json.dumps({"benchmark": "embeddings", "figures": figures, "conditions": conditions}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Batching: what waits together is answered together, each with its own answer."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from serving.batching import Batcher
+
+
+def test_a_lone_request_is_answered_alone() -> None:
+    calls: list[list[int]] = []
+
+    def double(asked: list[int]) -> list[int]:
+        calls.append(asked)
+        return [2 * each for each in asked]
+
+    assert Batcher("double", double, 4)(3) == 6
+    assert calls == [[3]]
+
+
+def test_what_comes_while_the_model_works_is_answered_by_its_next_calls() -> None:
+    entered, go = threading.Event(), threading.Event()
+    sizes: list[int] = []
+
+    def square(asked: list[int]) -> list[int]:
+        sizes.append(len(asked))
+        if len(sizes) == 1:
+            entered.set()
+            assert go.wait(30)
+        return [each * each for each in asked]
+
+    batcher = Batcher("square", square, 8)
+    with ThreadPoolExecutor(21) as pool:
+        first = pool.submit(batcher, 0)
+        assert entered.wait(30)
+        others = [pool.submit(batcher, each) for each in range(1, 21)]
+        while batcher.waiting < 20:
+            pass
+        go.set()
+        assert [each.result(30) for each in [first, *others]] == [each * each for each in range(21)]
+    assert sizes == [1, 8, 8, 4]
+
+
+def test_one_that_fails_fails_alone() -> None:
+    entered, go = threading.Event(), threading.Event()
+
+    def inverse(asked: list[int]) -> list[float]:
+        if asked == [1]:
+            entered.set()
+            assert go.wait(30)
+        return [1 / each for each in asked]
+
+    batcher = Batcher("inverse", inverse, 8)
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(batcher, 1)
+        assert entered.wait(30)
+        others = {each: pool.submit(batcher, each) for each in (0, 2, 4)}
+        while batcher.waiting < 3:
+            pass
+        go.set()
+        assert first.result(30) == 1
+        assert (others[2].result(30), others[4].result(30)) == (0.5, 0.25)
+        with pytest.raises(ZeroDivisionError):
+            others[0].result(30)
+    assert batcher(5) == 0.2
+
+
+def test_a_call_lingers_only_while_others_come() -> None:
+    sizes: list[int] = []
+    gate = threading.Barrier(4)
+
+    def same(asked: list[int]) -> list[int]:
+        sizes.append(len(asked))
+        return asked
+
+    batcher = Batcher("same", same, 4, linger=0.05)
+
+    def ask(value: int) -> int:
+        gate.wait()
+        return batcher(value)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, range(4))) == [0, 1, 2, 3]
+    assert sum(sizes) == 4
+    assert batcher(9) == 9

@@ -1,0 +1,70 @@
+"""Keys: states are signed, clients admitted, and secrets are shown to nobody."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+
+from cluster.errors import UsageError
+from serving.keys import API_VARIABLE, STATE_VARIABLE, Keys, Secrets
+
+OLD, NEW = "old-key-of-16-characters", "new-key-of-16-characters"
+
+
+def write(path: Path, text: str) -> Path:
+    """A file whose time of change differs from that of every earlier one."""
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    path.write_text(text)
+    os.utime(path, ns=(before + 10**9, before + 10**9))
+    return path
+
+
+def test_a_key_rotates_with_overlap(tmp_path: Path) -> None:
+    path = write(tmp_path / "keys", f"{OLD}\n")
+    keys = Keys(Secrets(path=str(path)))
+    token = keys.signed(b"state")
+    write(path, f"# two for a while\n{NEW}\n{OLD} # goes soon\n")
+    assert keys.verified(token) == b"state"
+    newer = keys.signed(b"state")
+    write(path, f"{NEW}\n")
+    assert keys.verified(token) is None
+    assert keys.verified(newer) == b"state"
+
+
+def test_nothing_but_what_was_signed_is_accepted() -> None:
+    keys = Keys.find()
+    token = keys.signed(b"some state")
+    for place in range(len(token)):
+        assert keys.verified(token[:place] + bytes([token[place] ^ 1]) + token[place + 1 :]) is None
+    for broken in (b"", token[:-1], token + b"x", token[4:]):
+        assert keys.verified(broken) is None
+    assert Keys.find().verified(token) is None
+    assert pickle.loads(pickle.dumps(keys)).verified(token) == b"some state"
+
+
+def test_a_client_is_admitted_by_any_key_and_by_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Keys.find().admits("")
+    monkeypatch.setenv(API_VARIABLE, f"{OLD}, {NEW}")
+    keys = Keys.find()
+    assert keys.admits(OLD) and keys.admits(NEW)
+    assert not any(keys.admits(shown) for shown in ("", OLD[:-1], f"{OLD} ", "\ud800", f"{OLD}, {NEW}"))
+
+
+def test_a_secret_is_shown_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STATE_VARIABLE, OLD)
+    monkeypatch.setenv(API_VARIABLE, NEW)
+    assert OLD not in repr(Keys.find()) and NEW not in repr(Keys.find())
+    path = write(tmp_path / "keys", "short")
+    with pytest.raises(UsageError, match="too short") as raised:
+        Keys.find(str(path))
+    assert "'short'" not in str(raised.value)
+
+
+def test_a_file_without_keys_is_refused_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no key in"):
+        Keys.find(str(write(tmp_path / "empty", "# nothing\n")))
+    with pytest.raises(UsageError, match="Cannot read the keys"):
+        Keys.find(str(tmp_path / "missing"))

@@ -1,0 +1,118 @@
+"""Promotion: a version passes its gates or nothing changes, and one command goes back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import wordloom
+from cluster.artefact import Artefact, Draft, Input
+from cluster.errors import UsageError, WordloomError
+from serving import models, promotion
+from serving.models import VECTORS
+from tests.cores import WORDS, tiny_vectors
+from trainers.vectors import write_vectors
+
+
+def publish(location: Path, seed: int, at: str, **counts: Any) -> Artefact:
+    """Vectors with some figures, made at a time."""
+    draft = Draft(
+        location,
+        kind=VECTORS,
+        output_version=1,
+        inputs={"corpus": Input("corpus", "1" * 64, "nowhere")},
+        settings={"seed": seed},
+    )
+    files = write_vectors(draft.folder, tiny_vectors().vectors, WORDS, range(len(WORDS), 0, -1))
+    draft.publish(counts, files)
+    manifest = draft.folder.read_json("manifest.json")
+    manifest["made"]["at"] = f"2026-01-0{at}T00:00:00+00:00"
+    draft.folder.write_json("manifest.json", manifest)
+    return Artefact.open(location)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    publish(tmp_path / "vectors/old", 1, "1", held_out_auc=0.75)
+    publish(tmp_path / "vectors/new", 2, "2", held_out_auc=0.74)
+    publish(tmp_path / "vectors/bad", 3, "3", held_out_auc=0.60)
+    return tmp_path
+
+
+def version(home: Path, name: str) -> str:
+    return Artefact.open(home / "vectors" / name).identity
+
+
+def served(home: Path) -> str:
+    return models.find(str(home))[VECTORS].version
+
+
+def test_what_was_promoted_is_served_and_rolled_back_by_one_command(home: Path) -> None:
+    bad, new, old = (version(home, name) for name in ("bad", "new", "old"))
+    assert served(home) == bad  # the newest, before anything was promoted
+    model, gates = promotion.promote(str(home), f"vectors-{old[:12]}")
+    assert (model.version, served(home)) == (old, old)
+    assert [gate.name for gate in gates] == ["files", "figures", "answers"]
+    promotion.promote(str(home), new[:10])
+    assert served(home) == new
+    assert promotion.rollback(str(home), VECTORS).version == served(home) == old
+    assert promotion.rollback(str(home), VECTORS).version == served(home) == bad
+    with pytest.raises(UsageError, match="no earlier version"):
+        promotion.rollback(str(home), VECTORS)
+
+
+def test_a_worse_version_is_not_promoted(home: Path) -> None:
+    promotion.promote(str(home), version(home, "old"))
+    with pytest.raises(WordloomError, match=r"worse .*held_out_auc 0\.6 against 0\.75.* as before"):
+        promotion.promote(str(home), version(home, "bad"))
+    assert served(home) == version(home, "old")
+
+
+def test_a_damaged_version_is_not_promoted(home: Path) -> None:
+    promotion.promote(str(home), version(home, "old"))
+    path = home / "vectors/new/vectors.npy"
+    path.write_bytes(path.read_bytes()[:-4] + b"abcd")
+    with pytest.raises(WordloomError, match="damaged"):
+        promotion.promote(str(home), version(home, "new"))
+    assert served(home) == version(home, "old")
+
+
+def test_a_version_that_was_not_measured_is_not_promoted(home: Path) -> None:
+    promotion.promote(str(home), version(home, "old"))
+    publish(home / "vectors/unknown", 4, "4")
+    with pytest.raises(WordloomError, match="not measured"):
+        promotion.promote(str(home), version(home, "unknown"))
+
+
+def test_a_version_that_does_not_answer_is_not_promoted(home: Path) -> None:
+    def broken(model: models.Model) -> Any:
+        raise WordloomError("The model cannot be read.")
+
+    with pytest.raises(WordloomError, match="cannot be read"):
+        promotion.promote(str(home), version(home, "old"), opened=broken)
+    assert served(home) == version(home, "bad")
+
+
+def test_a_name_that_means_none_is_refused(home: Path) -> None:
+    with pytest.raises(UsageError, match="models list"):
+        promotion.promote(str(home), "vectors-000000000000")
+
+
+def test_a_damaged_record_is_one_sentence(home: Path) -> None:
+    (home / "served.json").write_text('{"promoted": 3}')
+    with pytest.raises(WordloomError, match=r"served\.json is damaged"):
+        models.find(str(home))
+
+
+def test_the_command_line_lists_promotes_and_rolls_back(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"vectors-{version(home, 'old')[:12]}"
+    assert wordloom.main(["models", "promote", "--models", str(home), name]) == 0
+    assert wordloom.main(["models", "list", "--models", str(home)]) == 0
+    listed = capsys.readouterr().out
+    assert f"* {name}" in listed and "0.75" in listed and listed.count("*") == 1
+    assert wordloom.main(["models", "rollback", "--models", str(home), "vectors"]) == 0
+    assert wordloom.main(["models", "rollback", "--models", str(home), "vectors"]) == 2

@@ -1,0 +1,228 @@
+"""What the trainers on labelled sequences share: a recurrent network, a softmax, RMSProp, exact resume.
+
+`SequenceClassifier` and `SequenceLabeller` say what is read (word vectors or frames) and where the softmax
+stands. Each sequence counts alike in the loss and in the error, whatever its length.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from cluster.folder import FileRecord, Folder
+from trainers.group import Group
+from trainers.optimiser import RMSProp, clipped
+from trainers.recurrent import Recurrent
+from trainers.sequence_settings import SequenceSettings
+from trainers.sequences import Sequences, SequenceStream
+from trainers.stream import Block, Ids
+
+PARAMETERS, SLOTS = "parameters/", "rmsprop/"
+VECTORS = "vectors"
+
+State = dict[str, tf.Tensor]
+
+
+class SequenceLearner:
+    """A learner (see `trainers.loop.Learner`) of labels of sequences; the loss is in nats a sequence.
+
+    `frozen` are arrays that the network reads but does not train.
+    """
+
+    kind: str
+    per_frame: bool
+
+    def __init__(self, sequences: Sequences, width: int, classes: int, settings: SequenceSettings) -> None:
+        self.sequences = sequences
+        self.settings = settings
+        self.classes = classes
+        self.stream = SequenceStream(
+            sequences,
+            settings.batch,
+            settings.block_batches,
+            settings.seed,
+            settings.pool,
+            settings.epoch_batches,
+        )
+        self.blocks_per_exchange = settings.exchange_blocks
+        self.network = Recurrent(
+            cell=settings.cell,
+            inputs=width,
+            units=settings.units,
+            layers=settings.layers,
+            both=settings.both,
+            reset=settings.reset,
+            gate_bias=settings.gate_bias,
+        )
+        self.optimiser = RMSProp()
+        self.frozen: State = {}
+        self._train = tf.function(self._train_batch, jit_compile=True, autograph=False)
+        self._measure = tf.function(self._figures, jit_compile=True, autograph=False)
+
+    # what the trainers say
+
+    def inputs(self, weights: Mapping[str, tf.Tensor], frames: tf.Tensor) -> tf.Tensor:
+        """What the network reads, float [steps, batch, width], of the frames of a batch."""
+        raise NotImplementedError
+
+    def first_parameters(self) -> dict[str, np.ndarray]:
+        """Parameters beside the network's and the softmax's."""
+        return {}
+
+    # the contract of the loop
+
+    def initial(self) -> State:
+        arrays = self.network.initial(self.settings.seed)
+        shape = (self.network.outputs, self.classes)
+        limit = math.sqrt(6.0 / sum(shape))
+        random = np.random.default_rng([self.settings.seed, 1])
+        arrays["output/kernel"] = random.uniform(-limit, limit, shape).astype(np.float32)
+        arrays["output/bias"] = np.zeros(self.classes, np.float32)
+        arrays |= self.first_parameters()
+        parameters = {name: tf.constant(value) for name, value in arrays.items()}
+        return _joined(parameters, self.optimiser.initial(parameters))
+
+    def run(
+        self, state: State, blocks: Iterable[Block], total_blocks: int
+    ) -> tuple[State, Mapping[str, float]]:
+        parameters, slots = _parts(state)
+        loss = error = weight = 0.0
+        for block in blocks:
+            for numbers in np.split(block.values, np.flatnonzero(np.diff(block.page)) + 1):
+                parameters, slots, figures = self._train(parameters, slots, *self._batch(numbers))
+                loss, error = loss + float(figures[0]), error + float(figures[1])
+                weight += len(numbers)
+        sums = {"loss_sum": loss, "loss_weight": weight, "error_sum": error, "error_weight": weight}
+        return _joined(parameters, slots), sums
+
+    def exchange(self, state: State, group: Group, weight: float) -> State:
+        if group.size == 1:
+            return state
+        flat = tf.concat([tf.reshape(value, [-1]) for value in state.values()], axis=0) * weight
+        (total,) = group.sum([flat])
+        parts = tf.split(total, [value.shape.num_elements() for value in state.values()])
+        return {
+            name: tf.reshape(part, value.shape)
+            for (name, value), part in zip(state.items(), parts, strict=True)
+        }
+
+    def evaluate(self, state: State) -> Mapping[str, float]:
+        """Held-out loss and error as means over sequences; the error also as a mean over all labels, and the
+        share of sequences with any error. NaN where nothing is held out."""
+        parameters, _ = _parts(state)
+        sums, count, labels = np.zeros(4), 0, 0
+        for numbers in self.stream.held_out():
+            sums += np.array(self._measure(parameters, *self._batch(numbers)), np.float64)
+            count += len(numbers)
+            labels += int(self.sequences.lengths[numbers].sum()) if self.per_frame else len(numbers)
+        loss, error, wrong, flawed = sums / count if count else np.full(4, math.nan)
+        return {
+            "held_out_loss": float(loss),
+            "held_out_error": float(error),
+            "held_out_label_error": float(wrong * count / labels) if labels else math.nan,
+            "held_out_sequence_error": float(flawed),
+            "held_out_sequences": count,
+        }
+
+    def save(self, state: State) -> dict[str, np.ndarray]:
+        return {name: value.numpy() for name, value in state.items()}
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> State:
+        return {name: tf.constant(arrays[name]) for name in self.initial()}
+
+    def publish(
+        self, state: State, folder: Folder, history: list[dict[str, Any]]
+    ) -> tuple[dict[str, Any], dict[str, FileRecord]]:
+        parameters, _ = _parts(state)
+        packed = io.BytesIO()
+        np.savez(packed, **{name: value.numpy() for name, value in {**self.frozen, **parameters}.items()})
+        model = {"kind": self.kind, "network": dataclasses.asdict(self.network), "classes": self.classes}
+        files = {
+            "model.json": folder.write_json("model.json", model),
+            "parameters.npz": folder.write("parameters.npz", packed.getvalue()),
+        }
+        figures = {name: value for name, value in self.evaluate(state).items() if math.isfinite(value)}
+        return {"sequences": len(self.sequences), **figures}, files
+
+    def predictions(self, state: State, numbers: Ids) -> np.ndarray:
+        """Probabilities float32 of the classes: [sequences, classes], or [steps, sequences, classes]."""
+        parameters, _ = _parts(state)
+        frames, _, lengths = self.sequences.padded(numbers, len(numbers), self.per_frame)
+        logits = self._logits(parameters, tf.constant(frames), tf.constant(lengths))
+        return np.asarray(tf.nn.softmax(logits).numpy())
+
+    # the compiled parts
+
+    def _batch(self, numbers: Ids) -> tuple[tf.Tensor, ...]:
+        padded = self.sequences.padded(numbers, self.settings.batch, self.per_frame)
+        return tuple(tf.constant(each) for each in padded)
+
+    def _train_batch(
+        self, parameters: State, slots: State, frames: tf.Tensor, labels: tf.Tensor, lengths: tf.Tensor
+    ) -> tuple[State, State, tuple[tf.Tensor, ...]]:
+        with tf.GradientTape() as tape:
+            tape.watch(parameters)
+            figures = self._figures(parameters, frames, labels, lengths)
+            real = tf.reduce_sum(tf.cast(lengths > 0, tf.float32))
+            mean = figures[0] / tf.maximum(real, 1.0)
+        gradients = {  # rows gathered from a table come back as slices
+            name: tf.convert_to_tensor(each) for name, each in tape.gradient(mean, parameters).items()
+        }
+        gradients = clipped(gradients, self.settings.clip, self.settings.clip_by)
+        rate = tf.constant(self.settings.learning_rate)
+        return *self.optimiser.update(parameters, gradients, slots, rate), figures
+
+    def _logits(self, parameters: State, frames: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+        inputs = self.inputs({**self.frozen, **parameters}, frames)
+        outputs, carry = self.network.read(parameters, inputs, lengths=lengths)
+        read = outputs if self.per_frame else self._last(carry)
+        flat = tf.reshape(read, [-1, self.network.outputs]) @ parameters["output/kernel"]
+        shape = tf.concat([tf.shape(read)[:-1], [self.classes]], axis=0)
+        return tf.reshape(flat + parameters["output/bias"], shape)
+
+    def _last(self, carry: tf.Tensor) -> tf.Tensor:
+        """h of the last layer after each sequence's last real word (of both ways, each at its end)."""
+        slots = self.network.carry_slots // (self.network.layers * self.network.directions)
+        ways = range(self.network.directions, 0, -1)
+        return tf.concat([carry[self.network.carry_slots - slots * way] for way in ways], axis=-1)
+
+    def _figures(
+        self, parameters: State, frames: tf.Tensor, labels: tf.Tensor, lengths: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        """Sums over the batch's sequences: loss, error (each sequence's mean), wrong labels, sequences with a
+        wrong label."""
+        logits = self._logits(parameters, frames, lengths)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+        wrong = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32) != labels, tf.float32)
+        if not self.per_frame:
+            losses, wrong = losses[None], wrong[None]
+            lengths = tf.minimum(lengths, 1)
+        steps = tf.shape(losses)[0]
+        weights = tf.cast(tf.range(steps)[:, None] < lengths, tf.float32)
+        share = weights / tf.maximum(tf.cast(lengths, tf.float32), 1.0)
+        counts = tf.reduce_sum(wrong * weights, axis=0)
+        return (
+            tf.reduce_sum(losses * share),
+            tf.reduce_sum(wrong * share),
+            tf.reduce_sum(counts),
+            tf.reduce_sum(tf.cast(counts > 0, tf.float32)),
+        )
+
+
+def _joined(parameters: State, slots: State) -> State:
+    return {PARAMETERS + name: value for name, value in parameters.items()} | {
+        SLOTS + name: value for name, value in slots.items()
+    }
+
+
+def _parts(state: State) -> tuple[State, State]:
+    return (
+        {name.removeprefix(PARAMETERS): v for name, v in state.items() if name.startswith(PARAMETERS)},
+        {name.removeprefix(SLOTS): v for name, v in state.items() if name.startswith(SLOTS)},
+    )

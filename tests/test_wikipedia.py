@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -171,3 +173,29 @@ def test_a_failure_in_an_actor_is_one_sentence(ray_cluster: Session, tmp_path: P
         wikipedia.ingest(dump, tmp_path / "corpus", SETTINGS, workers=1)
     assert "\n" not in str(caught.value)
     assert not Folder(tmp_path / "corpus").exists("manifest.json")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_split_that_kills_every_worker_ends_in_a_sentence_and_loses_no_other(
+    ray_cluster: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = tmp_path / "tries"
+
+    class Poisoned(wikipedia.IngestSplit):
+        def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+            if batch["split"][0].index == 1:
+                with tries.open("a") as file:
+                    file.write("x")
+                os._exit(1)  # as the system ends a process that takes too much memory
+            return super().__call__(batch)
+
+    dump = plain_dump(tmp_path, some_pages(100))
+    with monkeypatch.context() as patch:
+        patch.setattr(wikipedia, "IngestSplit", Poisoned)
+        with pytest.raises(WordloomError, match=r"A worker of ingest failed .* is kept"):
+            wikipedia.ingest(dump, tmp_path / "corpus", SETTINGS, workers=1)
+    assert len(tries.read_text()) == wikipedia.RETRIES + 1
+    wikipedia.ingest(dump, tmp_path / "corpus", SETTINGS, workers=1)
+    by_hand(dump, tmp_path / "other", SETTINGS)
+    assert digests(tmp_path / "corpus") == digests(tmp_path / "other")

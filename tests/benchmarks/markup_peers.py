@@ -6,8 +6,8 @@
 prints what is below as one JSON object; `tests.benchmarks.ingest` calls the functions and adds our own side.
 
 *The input* is one .bz2 export of the distinct pages of the dumps (`genuine_export`): their own bytes, each
-page's id replaced by a running number, because ids of several wikis collide. A title of a language that came
-before is left out, and so is a page that is cut.
+page's id replaced by a running number, because ids of several wikis collide. A page whose title and id
+came before is left out, and so is one that is cut.
 
 *The speed of a tool* (`peer_seconds`) is CPU seconds, user and system, of its process and all below it, with
 one worker process, less what the same command takes for an export of one short page:
@@ -55,7 +55,6 @@ NEEDED = {
 MOST_SECONDS = 900  # segment_wiki waits for ever when its reader fails
 _PAGE = re.compile(rb"[ \t]*<page>.*?</page>\n?", re.DOTALL)
 _TITLE = re.compile(rb"<title>([^<]*)<")
-_LANGUAGE = re.compile(rb'xml:lang="([^"]*)"')
 _ID = re.compile(rb"<id>\d+</id>")
 _HEAD = (
     b'<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/" version="0.10" xml:lang="en">\n'
@@ -108,18 +107,13 @@ class Export:
 
 def genuine_export(dumps: Sequence[Path], target: Path) -> Export:
     """Writes the distinct pages of the dumps (.bz2, .gz, plain) to `target`, a single bzip2 stream."""
-    known: set[tuple[str, bytes]] = set()
+    known: set[tuple[bytes, bytes]] = set()
     origins: list[int] = []
     pages = [_HEAD]
     for number, dump in enumerate(dumps):
-        xml = _bytes_of(dump)
-        language = _LANGUAGE.search(xml, 0, 2000)
-        wiki = language[1].decode() if language else dump.name
-        # Titles of English's Wikipedia and Wiktionary are different pages.
-        wiki += "-wiktionary" if b"iktionary" in xml[:2000] else ""
-        for found in _PAGE.finditer(xml):
-            title = _TITLE.search(found[0])
-            key = (wiki, title[1] if title else b"")
+        for found in _PAGE.finditer(_bytes_of(dump)):
+            title, own = _TITLE.search(found[0]), _ID.search(found[0])
+            key = (title[0] if title else b"", own[0] if own else b"")
             if key not in known:
                 known.add(key)
                 origins.append(number)

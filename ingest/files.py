@@ -36,7 +36,7 @@ def found(source: str) -> list[str]:
         return [source]
     if kind == pafs.FileType.Directory:
         raise WordloomError(
-            f"Cannot read {source!r}: it is a folder; name a dump file, or several with a glob "
+            f"Cannot read {source!r}: it is a folder; name a file, or several with a glob "
             "such as 'dumps/*.bz2' in --source."
         )
     matches: list[str] = []

@@ -27,6 +27,7 @@ REDIRECT_SCHEMA = pa.schema([("title", pa.string()), ("target", pa.string())])
 # Characters of text in memory at once; a split with more of it (a gzip file is one split) gives several
 # shards. 64M characters take some 0.6 GB until they are written.
 SHARD_CHARACTERS = 64_000_000
+SHARD_PAGES = 1_000_000  # likewise: pages of a letter each are objects too
 PROGRESS_SECONDS = 0.5
 
 Advance = Callable[[int, int], None]
@@ -136,7 +137,7 @@ class ShardMaker:
                     emptied += 1
                     continue
             batch.add(page, text, categories)
-            if batch.characters >= SHARD_CHARACTERS:
+            if batch.characters >= SHARD_CHARACTERS or len(batch.pages) >= SHARD_PAGES:
                 self._write(batch, record)
                 batch = _Batch()
             if advance is not None and time.monotonic() - heard >= PROGRESS_SECONDS:

@@ -126,7 +126,7 @@ def test_bad_input_is_one_sentence_with_the_value_and_the_mend(
 
 
 def test_a_folder_or_an_unknown_file_system_is_refused(tmp_path: Path, home: Path) -> None:
-    with pytest.raises(WordloomError, match=r"it is a folder; name a dump file, or several with a glob"):
+    with pytest.raises(WordloomError, match=r"it is a folder; name a file, or several with a glob"):
         locate(str(tmp_path), home)
     with pytest.raises(WordloomError, match="no file system that pyarrow knows"):
         locate("gopher://somewhere/dump.bz2", home)

@@ -147,7 +147,7 @@ def test_what_a_bucket_lacks_is_one_sentence(bucket: str, tmp_path: Path) -> Non
         locate("s3://no-such-bucket/*.bz2", tmp_path)
     with pytest.raises(WordloomError, match=r"Cannot write 's3://no-such-bucket/home/a'.*does not exist"):
         Folder("s3://no-such-bucket/home").write("a", b"")
-    with pytest.raises(WordloomError, match="is a folder; name a dump file"):
+    with pytest.raises(WordloomError, match="is a folder; name a file"):
         put(f"s3://{bucket}/folder/a", b"x")
         locate(f"s3://{bucket}/folder", tmp_path)
 

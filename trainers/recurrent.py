@@ -215,7 +215,7 @@ def _sweep(
     projected [steps, batch, gates * units]; carry: the cell's states, each [batch, units]; `keep`
     [steps, batch, 1] as `Recurrent.read` makes it. Returns h of every step and the states after the last
     real one. Steps beyond a sequence's length are computed like any other and used by nobody: padding comes
-    last, so it reaches no real step, and no gradient comes back from it. Masks inside the loops cost 10 %.
+    last, so it reaches no real step, and no gradient comes back from it.
     """
     names = list(weights)
     count = cell.states

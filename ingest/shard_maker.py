@@ -117,6 +117,9 @@ class ShardMaker:
         self._tokeniser = Tokeniser(
             settings.tokeniser, lower_case=settings.lower_case, normalise=settings.normalise
         )
+        # pyarrow imports pandas with its first array (0.13 s of CPU): at a worker's start, where imports
+        # belong, and not within its first split.
+        self._tokeniser.split("a")
 
     def make(self, split: AnySplit, advance: Advance | None = None) -> SplitRecord:
         """Does one split. `advance` hears compressed bytes and kept pages of it so far, twice a second."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 import os
 import sys
 import traceback
@@ -52,6 +53,7 @@ PRESETS = {
     "language_model": "trainers.language_settings:PRESETS",
 }
 HOME = ".wordloom"
+FORMATS = ("word2vec", "word2vec-binary", "glove", "projector")  # as trainers/formats.py has them
 
 __all__ = [*PUBLIC, "ingest_text", "ingest_wikipedia"]
 
@@ -255,6 +257,37 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("word", metavar="WORD")
     made.add_argument("-n", type=_positive, default=10, metavar="N", help="how many (10)")
 
+    made = add(commands, "analogy", "what is to C as B is to A: man king woman gives queen", _analogy)
+    made.add_argument("--vectors", required=True, metavar="DIR", help="trained vectors")
+    for each in ("A", "B", "C"):
+        made.add_argument(each.lower(), metavar=each)
+    made.add_argument("-n", type=_positive, default=10, metavar="N", help="how many (10)")
+
+    kinds = nested("evaluate", "how good a model is")
+    made = add(kinds, "vectors", "how word vectors agree with people: similarity, analogies", _evaluate)
+    made.add_argument("--vectors", required=True, metavar="DIR", help="trained vectors")
+    made.add_argument(
+        "--data",
+        required=True,
+        nargs="+",
+        metavar="PATH",
+        help="files or folders: judged pairs (WordSim-353, SimLex-999), analogies",
+    )
+
+    kinds = nested("export", "a model in files of other tools")
+    made = add(kinds, "vectors", "word vectors in a file of another tool", _export)
+    made.add_argument("--vectors", required=True, metavar="DIR", help="trained vectors")
+    made.add_argument(
+        "--output", required=True, metavar="FILE", help="the file; for the projector a folder of two"
+    )
+    made.add_argument("--format", choices=FORMATS, default=FORMATS[0], help=f"its format ({FORMATS[0]})")
+
+    kinds = nested("import", "a model out of files of other tools")
+    made = add(kinds, "vectors", "word vectors out of a file of another tool", _import)
+    made.add_argument("file", metavar="FILE", help="the file; of the projector its folder")
+    made.add_argument("--output", required=True, metavar="DIR", help="where the vectors go")
+    made.add_argument("--format", choices=FORMATS, help="its format (without: told by its content)")
+
     made = add(commands, "generate", "text from a language model", _generate)
     made.add_argument("--model", required=True, metavar="DIR", help="a trained language model")
     made.add_argument("--seed-text", default="", metavar="TEXT", help="how the text begins")
@@ -426,6 +459,89 @@ def _neighbours(options: argparse.Namespace) -> Any:
         for word, similarity in found:
             print(f"{similarity:.3f}  {word}")
     return {"word": options.word, "neighbours": [[word, float(similarity)] for word, similarity in found]}
+
+
+def _analogy(options: argparse.Namespace) -> Any:
+    from trainers.vectors import WordVectors
+
+    words = (options.a, options.b, options.c)
+    found = WordVectors.open(options.vectors).analogy(*words, topn=options.n)
+    if not options.json:
+        for word, similarity in found:
+            print(f"{similarity:.3f}  {word}")
+    return {"words": words, "answers": [[word, float(similarity)] for word, similarity in found]}
+
+
+def _evaluate(options: argparse.Namespace) -> Any:
+    from trainers.similarity import AMONG, Accuracy, evaluate
+    from trainers.vectors import WordVectors
+
+    found, left_out = evaluate(WordVectors.open(options.vectors), options.data)
+    rows, said = [], []
+    for each in found:
+        words = isinstance(each.score, Accuracy)
+        figure = each.score.accuracy if isinstance(each.score, Accuracy) else each.score.correlation
+        name = "accuracy" if words else "spearman"
+        row = {"file": str(each.path), **_scored(name, figure, each.score.found, each.score.asked)}
+        rows.append((each.path.name, row))
+        if words:
+            row["sections"] = {
+                part: _scored(name, score.accuracy, score.found, score.asked)
+                for part, score in each.sections.items()
+            }
+            rows += [(f"  {part or '(no heading)'}", inner) for part, inner in row["sections"].items()]
+        said.append(row)
+    if not options.json:
+        width = max(len(title) for title, _ in rows)
+        for title, row in rows:
+            print(f"{title:<{width}}  {_figure(row)}")
+        if any("accuracy" in row for row in said):
+            print(f"Questions are asked and answered among the {AMONG:,} commonest words.")
+        if left_out:
+            print(f"No sets, left out: {', '.join(path.name for path in left_out)}.")
+    return {"sets": said, "left_out": [str(path) for path in left_out]}
+
+
+def _scored(name: str, figure: float, found: int, asked: int) -> dict[str, Any]:
+    """A figure as JSON has it: null where there is none."""
+    return {name: figure if math.isfinite(figure) else None, "found": found, "asked": asked}
+
+
+def _figure(row: Mapping[str, Any]) -> str:
+    if "accuracy" in row:
+        right = row["accuracy"]
+        shown = "-" if right is None else f"{right:.1%}"
+        return f"right {shown:>6}   {row['found']:,} of {row['asked']:,} questions have vectors"
+    shown = "-" if row["spearman"] is None else f"{row['spearman']:.3f}"
+    return f"Spearman {shown}   {row['found']:,} of {row['asked']:,} pairs have vectors"
+
+
+def _export(options: argparse.Namespace) -> Any:
+    from trainers import formats
+    from trainers.vectors import WordVectors
+
+    vectors = WordVectors.open(options.vectors)
+    formats.write(vectors, options.output, options.format)
+    if not options.json:
+        print(f"{options.output}: {len(vectors):,} words of {vectors.vector_size} numbers, {options.format}.")
+    return {
+        "output": options.output,
+        "format": options.format,
+        "words": len(vectors),
+        "vector_size": vectors.vector_size,
+    }
+
+
+def _import(options: argparse.Namespace) -> Any:
+    from cluster.store import summary
+    from trainers import formats
+
+    made = formats.imported(options.file, options.output, options.format)
+    read_as, counts = made.manifest.settings["format"], made.counts
+    size = f"{counts['words']:,} words of {counts['vector_size']} numbers"
+    if not options.json:
+        print(f"{options.output}: {size}, read as {read_as}.")
+    return {**summary(made), "format": read_as}
 
 
 def _generate(options: argparse.Namespace) -> Any:

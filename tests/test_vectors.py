@@ -102,6 +102,11 @@ def test_a_zero_vector_is_no_ones_neighbour_and_no_nan() -> None:
     assert [score for _, score in vectors.most_similar("zero")] == [0.0, 0.0]
 
 
+def test_near_spellings_need_no_unknown_word_in_front() -> None:
+    with pytest.raises(WordloomError, match="did you mean 'kitten'"):
+        WordVectors(["kitten", "sun"], [[1, 0], [0, 1]])["kiten"]
+
+
 def test_words_and_vectors_must_fit() -> None:
     with pytest.raises(WordloomError, match="2 words"):
         WordVectors(["a", "b"], [[1.0]])

@@ -11,6 +11,8 @@ import pytest
 
 import wordloom
 from cluster.artefact import Draft, Input
+from trainers import formats
+from trainers.vectors import WordVectors
 
 COMMANDS = [
     ["run"],
@@ -19,6 +21,10 @@ COMMANDS = [
     ["train", "embeddings"],
     ["train", "language-model"],
     ["neighbours"],
+    ["analogy"],
+    ["evaluate", "vectors"],
+    ["export", "vectors"],
+    ["import", "vectors"],
     ["generate"],
     ["serve"],
     ["status"],
@@ -65,6 +71,10 @@ def test_a_command_that_cannot_be_meant_exits_with_2(wrong: list[str]) -> None:
         (["ingest", "text", "--source", "nowhere.txt", "--output", "out"], 1, "nowhere.txt"),
         (["train", "embeddings", "--corpus", "nowhere", "--output", "out"], 1, "nowhere"),
         (["neighbours", "--vectors", "nowhere", "king"], 1, "nowhere"),
+        (["analogy", "--vectors", "nowhere", "a", "b", "c"], 1, "nowhere"),
+        (["evaluate", "vectors", "--vectors", "nowhere", "--data", "sets"], 1, "nowhere"),
+        (["export", "vectors", "--vectors", "nowhere", "--output", "out"], 1, "nowhere"),
+        (["import", "vectors", "nowhere.txt", "--output", "out"], 1, "nowhere.txt"),
         (["generate", "--model", "nowhere"], 1, "nowhere"),
         (["serve", "--models", "nowhere"], 1, "nowhere"),
     ],
@@ -113,6 +123,132 @@ def test_status_shows_what_exists_and_from_what(tmp_path: Path, capsys: pytest.C
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert said["artefacts"][0]["counts"] == {"pages": 7}
     assert [each["kind"] for each in said["unfinished"]] == ["vectors"]
+
+
+ROYALS = "5 3\nman 1 0 0\nwoman 1 1 0\nking 1 0 5\nqueen 1 1 5\nbread 9 1 0\n"
+
+
+@pytest.fixture
+def royals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
+    """Imported vectors, in the folder `vectors` of the working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "royals.txt").write_text(ROYALS)
+    assert wordloom.main(["import", "vectors", "royals.txt", "--output", "vectors"]) == 0
+    assert capsys.readouterr().out == "vectors: 5 words of 3 numbers, read as word2vec.\n"
+    return tmp_path / "vectors"
+
+
+def test_imported_vectors_are_asked_and_served_as_trained_ones_are(
+    royals: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from serving import models
+    from serving.words import Words
+
+    assert wordloom.main(["neighbours", "--vectors", "vectors", "-n", "1", "man"]) == 0
+    assert capsys.readouterr().out == "0.994  bread\n"
+    assert wordloom.main(["analogy", "--vectors", "vectors", "-n", "1", "man", "king", "woman"]) == 0
+    assert capsys.readouterr().out.split()[1] == "queen"
+    assert wordloom.main(["analogy", "--vectors", "vectors", "--json", "man", "king", "woman"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["words"] == ["man", "king", "woman"]
+    assert [word for word, _ in said["answers"]] == ["queen", "bread"]
+    model = models.find(str(royals))["vectors"]
+    assert model.lineage[0][0] == "vectors-file"
+    words = Words.open(model.location)
+    assert words.analogy("man", "king", "Woman", 1)[0].word == "queen"
+    assert set(words.examples()) <= set(words.vectors)
+
+
+def test_an_analogy_with_an_unknown_word_names_near_spellings(
+    royals: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert wordloom.main(["analogy", "--vectors", "vectors", "man", "kking", "woman"]) == 1
+    shown = capsys.readouterr()
+    assert shown.err == "wordloom: The word 'kking' has no vector; did you mean 'king'?\n"
+    assert not shown.out
+
+
+@pytest.mark.parametrize("kind", wordloom.FORMATS)
+def test_what_is_exported_is_imported_again_the_same(
+    royals: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert wordloom.FORMATS == formats.FORMATS
+    arguments = ["--vectors", "vectors", "--output", "file", "--format", kind]
+    assert wordloom.main(["export", "vectors", *arguments]) == 0
+    assert capsys.readouterr().out == f"file: 5 words of 3 numbers, {kind}.\n"
+    for given in ([], ["--format", kind]):
+        assert wordloom.main(["import", "vectors", "file", "--output", "again", "--json", *given]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert (said["format"], said["counts"]) == (kind, {"words": 5, "vector_size": 3})
+    first, again = WordVectors.open("vectors"), WordVectors.open("again")
+    assert again.index_to_key == first.index_to_key
+    assert again.vectors.tobytes() == first.vectors.tobytes()
+
+
+def test_an_evaluation_says_how_well_and_of_how_many(
+    royals: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = royals.parent / "sets"
+    sets.mkdir()
+    (sets / "pairs.tsv").write_text("man\tbread\t9\nking\tman\t2\nking\tqueen\t8\nking\tmoon\t1\n")
+    (sets / "questions.txt").write_text(": royal\nman woman king queen\n: moon\nman moon king sun\n")
+    (sets / "README").write_text("Sets.\n")
+    assert wordloom.main(["evaluate", "vectors", "--vectors", "vectors", "--data", "sets"]) == 0
+    shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert shown[0] == "pairs.tsv Spearman 1.000 3 of 4 pairs have vectors"
+    assert shown[1] == "questions.txt right 100.0% 1 of 2 questions have vectors"
+    assert shown[2] == "royal right 100.0% 1 of 1 questions have vectors"
+    assert shown[3] == "moon right - 0 of 1 questions have vectors"
+    assert shown[-1] == "No sets, left out: README."
+    given = ["--data", "sets/questions.txt", "sets/pairs.tsv", "--json"]
+    assert wordloom.main(["evaluate", "vectors", "--vectors", "vectors", *given]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["left_out"] == []
+    questions, pairs = said["sets"]
+    assert questions["sections"]["moon"] == {"accuracy": None, "found": 0, "asked": 1}
+    assert pairs == {"file": "sets/pairs.tsv", "spearman": pytest.approx(1), "found": 3, "asked": 4}
+
+
+@pytest.mark.parametrize(
+    ("content", "given", "words"),
+    [
+        (b"2 2\nking 1 2\nqueen 1\n", [], "line 3"),
+        (b"2 2\nking 1 2\nqueen 1\n", ["--format", "glove"], "line 2"),
+        (b"king 1 2\nqueen 1 x\n", [], "line 2"),
+        (b"king 1 2\n", ["--format", "word2vec-binary"], "line 1"),
+        (b"2 2\nking \x00\x00\x80\x3f", [], "byte 4"),
+        (b"", [], "no vectors"),
+        (b"\x1f\x8b\x08\x00\x00", [], "unpack it"),
+    ],
+)
+def test_a_malformed_import_is_one_sentence_with_the_place_and_leaves_nothing(
+    tmp_path: Path, content: bytes, given: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_bytes(content)
+    output = tmp_path / "vectors"
+    assert wordloom.main(["import", "vectors", str(tmp_path / "file"), "--output", str(output), *given]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line and "defect" not in line
+    assert not output.exists()
+
+
+@pytest.mark.real_data
+def test_files_of_other_tools_are_imported_and_cut_ones_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in sorted((data / "vectors").iterdir()):
+        output = tmp_path / file.name
+        assert wordloom.main(["import", "vectors", str(file), "--output", str(output)]) == 0
+        vectors = WordVectors.open(output)
+        first = vectors.index_to_key[0]
+        assert wordloom.main(["neighbours", "--vectors", str(output), "-n", "1", first]) == 0
+        whole = file.read_bytes()
+        (tmp_path / "cut").write_bytes(whole[: len(whole) * 3 // 5])
+        capsys.readouterr()
+        code = wordloom.main(["import", "vectors", str(tmp_path / "cut"), "--output", str(tmp_path / "none")])
+        (line,) = capsys.readouterr().err.splitlines()
+        assert code == 1 and any(place in line for place in ("line ", "byte ", "ends after")), line
+        assert not (tmp_path / "none").exists()
 
 
 def test_every_public_name_is_there() -> None:

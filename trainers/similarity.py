@@ -2,13 +2,14 @@
 
 WordSim-353 (Finkelstein et al. 2002), SimLex-999 (Hill et al. 2015) and RG-65 are files of lines
 ``word <tab> word <tab> judgement``; the analogies of Mikolov et al. (2013) are lines of four words under
-headings ``: name``. A line that begins with ``#`` is a comment.
+headings ``: name``. A line that begins with ``#`` is a comment. `evaluate` tells the two apart.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from trainers.vectors import WordVectors
 
 Doubles = npt.NDArray[np.float64]
 BATCH = 256  # questions answered by one matrix product
+AMONG = 30_000  # analogies are answered among the commonest words, as is the custom
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,70 @@ class Accuracy:
     asked: int
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What one file says: an Agreement, or an Accuracy with that of each section, in the file's order."""
+
+    path: Path
+    score: Agreement | Accuracy
+    sections: dict[str, Accuracy] = field(default_factory=dict)
+
+
+def evaluate(
+    vectors: WordVectors, places: Sequence[str | Path], restrict: int | None = AMONG
+) -> tuple[list[Evaluation], list[Path]]:
+    """The evaluations of all sets in files and folders, and the files of folders that are no set.
+
+    Raises WordloomError for a file that is named and is no set, for a set that is malformed, and where a
+    folder holds none.
+    """
+    found: list[Evaluation] = []
+    left_out: list[Path] = []
+    for place in map(Path, places):
+        named = not place.is_dir()
+        files = [place] if named else sorted(each for each in place.iterdir() if each.is_file())
+        before = len(found)
+        for path in files:
+            if named or _is_set(path):
+                found.append(_evaluation(vectors, path, restrict))
+            else:
+                left_out.append(path)
+        if len(found) == before:
+            raise WordloomError(
+                f"No file in {str(place)!r} is a set of judged pairs (word, word, number between tabs) or of "
+                "analogies (four words a line); name another folder or a file."
+            )
+    return found, left_out
+
+
+def _evaluation(vectors: WordVectors, path: Path, restrict: int | None) -> Evaluation:
+    lines = _lines(path)
+    if not lines:
+        raise WordloomError(f"{str(path)!r} holds no pairs and no analogies.")
+    if not _is_analogy(lines[0][1]):
+        return Evaluation(path, agreement(vectors, read_judgements(path)))
+    sections = {name: analogies(vectors, part, restrict) for name, part in read_sections(path).items()}
+    found = sum(part.found for part in sections.values())
+    right = sum(round(part.accuracy * part.found) for part in sections.values() if part.found)
+    total = Accuracy(
+        right / found if found else math.nan, found, sum(part.asked for part in sections.values())
+    )
+    return Evaluation(path, total, sections)
+
+
+def _is_analogy(line: str) -> bool:
+    return line.startswith(":") or ("\t" not in line and len(line.split()) == 4)
+
+
+def _is_set(path: Path) -> bool:
+    """Whether a file looks like a set, by its first line only: so no malformed one is passed over."""
+    try:
+        line = next((line for _, line in _lines(path)), "")
+    except WordloomError:
+        return False
+    return _is_analogy(line) or len(line.split("\t")) >= 3
+
+
 def read_judgements(path: str | Path) -> list[tuple[str, str, float]]:
     """(word, word, judgement) of each line; raises WordloomError with the line's number."""
     judgements = []
@@ -48,6 +114,8 @@ def read_judgements(path: str | Path) -> list[tuple[str, str, float]]:
         parts = line.split("\t")
         try:
             first, second, value = parts[0].strip(), parts[1].strip(), float(parts[2])
+            if not math.isfinite(value):
+                raise ValueError
         except (IndexError, ValueError) as error:
             raise WordloomError(
                 f"{str(path)!r}, line {number}: {line[:40]!r} is not word, word, number between tabs."
@@ -58,15 +126,22 @@ def read_judgements(path: str | Path) -> list[tuple[str, str, float]]:
 
 def read_analogies(path: str | Path) -> list[tuple[str, str, str, str]]:
     """(a, b, c, d) of each question "a is to b as c is to d"; headings are left out."""
-    questions = []
+    return [question for part in read_sections(path).values() for question in part]
+
+
+def read_sections(path: str | Path) -> dict[str, list[tuple[str, str, str, str]]]:
+    """The questions of `read_analogies` below their headings; "" is what stands before the first one."""
+    sections: dict[str, list[tuple[str, str, str, str]]] = {}
+    name = ""
     for number, line in _lines(path):
         if line.startswith(":"):
+            name = line[1:].strip()
             continue
         words = line.split()
         if len(words) != 4:
             raise WordloomError(f"{str(path)!r}, line {number}: {line[:40]!r} is not four words.")
-        questions.append((words[0], words[1], words[2], words[3]))
-    return questions
+        sections.setdefault(name, []).append((words[0], words[1], words[2], words[3]))
+    return sections
 
 
 def agreement(vectors: WordVectors, judgements: Sequence[tuple[str, str, float]]) -> Agreement:
@@ -81,7 +156,7 @@ def agreement(vectors: WordVectors, judgements: Sequence[tuple[str, str, float]]
 
 
 def analogies(
-    vectors: WordVectors, questions: Sequence[tuple[str, str, str, str]], restrict: int | None = 30_000
+    vectors: WordVectors, questions: Sequence[tuple[str, str, str, str]], restrict: int | None = AMONG
 ) -> Accuracy:
     """How often the word nearest to b - a + c, the three themselves left out, is d, among the first
     `restrict` words (3CosAdd; Mikolov et al. 2013, Levy and Goldberg 2014)."""
@@ -131,9 +206,13 @@ def _spelt(vectors: WordVectors, word: str) -> str | None:
 
 def _lines(path: str | Path) -> list[tuple[int, str]]:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise WordloomError(f"Cannot read {str(path)!r}: {error.strerror}; check the path.") from error
+    except UnicodeDecodeError as error:
+        raise WordloomError(
+            f"{str(path)!r} is not UTF-8 (byte {error.start}); it is no set of words."
+        ) from error
     return [
         (number, line)
         for number, line in enumerate(text.splitlines(), 1)

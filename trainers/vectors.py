@@ -21,7 +21,7 @@ from cluster.folder import FileRecord, Folder
 
 KIND = "vectors"
 VECTORS = "vectors.npy"  # float32 [V, d], C order
-VOCABULARY = "vocabulary.parquet"  # token (string), count (int64), in the order of the rows
+VOCABULARY = "vocabulary.parquet"  # token (string), count (int64, null: unknown), in the order of the rows
 UNKNOWN = "<unk>"
 ROWS = 1 << 16  # rows read at once where the whole table passes: 26 MB of 100 numbers each
 
@@ -69,7 +69,8 @@ class WordVectors:
         try:
             vectors = np.load(path, mmap_mode="r", allow_pickle=False)
             table = artefact.folder.read_table(VOCABULARY)
-            words, counts = table["token"].to_pylist(), table["count"].to_numpy()
+            words = table["token"].to_pylist()
+            counts = None if table["count"].null_count else table["count"].to_numpy()
         except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
             raise WordloomError(
                 f"The vectors in {artefact.location!r} are damaged ({error}); make them again."
@@ -192,25 +193,26 @@ class WordVectors:
         for other in (word.lower(), word.capitalize(), word.upper()):
             if other in self:
                 return f"did you mean {other!r}?"
-        near = difflib.get_close_matches(word, self.index_to_key[1:30_000], n=3, cutoff=0.7)
+        words = [each for each in self.index_to_key[:30_000] if each != UNKNOWN]
+        near = difflib.get_close_matches(word, words, n=3, cutoff=0.7)
         if near:
             return f"did you mean {' or '.join(repr(each) for each in near)}?"
         return "no word of the vocabulary is spelt like it."
 
 
 def write_vectors(
-    folder: Folder, vectors: Floats, words: Sequence[str], counts: npt.ArrayLike
+    folder: Folder, vectors: Floats, words: Sequence[str], counts: npt.ArrayLike | None
 ) -> dict[str, FileRecord]:
-    """Writes the files of an artefact of kind ``vectors``: the table and its vocabulary."""
+    """Writes the files of an artefact of kind ``vectors``: the table and its vocabulary; without `counts`
+    they are unknown."""
     table = np.ascontiguousarray(vectors, np.float32)
     header = np.lib.format.header_data_from_array_1_0(table)
     with folder.writer(VECTORS) as stream:
         np.lib.format.write_array_header_1_0(stream, header)
         for at in range(0, len(table), ROWS):
             stream.write(table[at : at + ROWS].tobytes())
-    vocabulary = pa.table(
-        {"token": pa.array(list(words), pa.string()), "count": pa.array(counts, pa.int64())}
-    )
+    known = pa.nulls(len(words), pa.int64()) if counts is None else pa.array(counts, pa.int64())
+    vocabulary = pa.table({"token": pa.array(list(words), pa.string()), "count": known})
     return {VECTORS: stream.record, VOCABULARY: folder.write_table(VOCABULARY, vocabulary)}
 
 

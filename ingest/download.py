@@ -27,10 +27,11 @@ from urllib.parse import unquote, urlsplit
 import requests
 
 from cluster.connections import LIMIT, Connections
-from cluster.errors import WordloomError
-from cluster.folder import PARTIAL
+from cluster.errors import UsageError, WordloomError
+from cluster.folder import PARTIAL, Folder
 from cluster.progress import Reporter, Stage, quantity
 from ingest import web
+from ingest.files import Checksums
 from ingest.web import ATTEMPTS, CHUNK, TIMEOUT, TRY_AGAIN, USER_AGENT, AgainError, Pause, Version
 
 __all__ = ["ATTEMPTS", "USER_AGENT", "Download", "Part", "Version", "download", "download_all"]
@@ -126,6 +127,26 @@ def download_all(
                     raise error
         stage.summary(f"{len(done)} files, {quantity(sum(each.bytes for each in done), 'B')}")
     return done
+
+
+def stored(
+    parts: Sequence[Part],
+    downloads: str | Path | Folder,
+    reporter: Reporter | None,
+    memory: Checksums,
+    connections: int,
+) -> list[str]:
+    """`download_all` into the folder `downloads`: where the files lie now; `memory` knows their sums."""
+    folder = downloads if isinstance(downloads, Folder) else Folder(downloads)
+    if not folder.is_local:
+        raise UsageError(
+            f"Cannot download into {folder.location!r}: downloads go into a local folder; name one, or "
+            "leave nothing to store with --no-download."
+        )
+    done = download_all(parts, folder.location, reporter, connections=connections)
+    for each in done:
+        memory.remember(str(each.path), each.sha256)
+    return [str(each.path) for each in done]
 
 
 class _OverError(Exception):

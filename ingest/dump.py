@@ -23,7 +23,7 @@ from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
 from cluster.progress import Reporter
 from ingest import bzip2, dump_site
-from ingest.download import Part, download_all
+from ingest.download import Part, stored
 from ingest.dump_site import SITE
 from ingest.files import Checksums, found, open_file, version_of
 from ingest.pages import PAGE
@@ -112,16 +112,7 @@ def locate(
     if parts is None:
         parts = [Part(location) for location in found(str(source))]
     elif download:
-        folder = downloads if isinstance(downloads, Folder) else Folder(downloads)
-        if not folder.is_local:
-            raise UsageError(
-                f"Cannot download into {folder.location!r}: downloads go into a local folder; name one, or "
-                "leave nothing to store with --no-download."
-            )
-        done = download_all(parts, folder.location, reporter, connections=connections)
-        for each in done:
-            memory.remember(str(each.path), each.sha256)
-        parts = [Part(str(each.path)) for each in done]
+        parts = [Part(each) for each in stored(parts, downloads, reporter, memory, connections)]
     files = tuple(_examined(part, memory, reporter, download, connections) for part in parts)
     memory.write()
     return Dump(files, _name([file.location for file in files]), connections)

@@ -26,7 +26,7 @@ from cluster.folder import Folder, filesystem_of
 from cluster.progress import Reporter
 from ingest.documents import BOM, PIECE, DocumentSplit, Part, opened
 from ingest.download import Part as Remote
-from ingest.download import download_all
+from ingest.download import stored
 from ingest.files import Checksums, found, info, open_file, version_of
 from ingest.settings import TextSettings
 from ingest.web import Version, is_web
@@ -175,16 +175,7 @@ def locate(
     if not is_web(source):
         locations = found(source)
     elif download:
-        folder = downloads if isinstance(downloads, Folder) else Folder(downloads)
-        if not folder.is_local:
-            raise UsageError(
-                f"Cannot download into {folder.location!r}: downloads go into a local folder; name one, or "
-                "leave nothing to store with --no-download."
-            )
-        done = download_all([Remote(source)], folder.location, reporter, connections=connections)
-        for each in done:
-            memory.remember(str(each.path), each.sha256)
-        locations = [str(each.path) for each in done]
+        locations = stored([Remote(source)], downloads, reporter, memory, connections)
     else:
         locations = [source]
     files = tuple(_examined(each, memory, reporter, reading, connections) for each in locations)

@@ -24,6 +24,7 @@ from trainers.group import Group
 from trainers.language_settings import LanguageModelSettings
 from trainers.optimiser import Adam, clipped, global_norm
 from trainers.recurrent import Recurrent
+from trainers.state import State, averaged, joined, parts, saved
 from trainers.stream import Block, CharacterStream, Stream
 from trainers.windows import Windows, cut_streams, cut_windows
 
@@ -31,9 +32,8 @@ ALPHABET_CHARACTERS = 20_000_000  # an alphabet is derived from so many characte
 EVALUATION_LANES = 64
 EVALUATION_STEPS = 128
 LOWEST_RATE = 0.05  # where a linear schedule ends, as a share of the rate
-PARAMETERS, SLOTS = "parameters/", "adam/"
+OPTIMISER = "adam"  # its slots' names begin with it
 
-State = dict[str, tf.Tensor]
 Ids = npt.NDArray[np.int32]
 
 
@@ -90,12 +90,12 @@ class CharacterLanguageModel:
             elif name == "output/bias":
                 arrays[name] = np.zeros(shape, np.float32)
         parameters = {name: tf.constant(arrays[name]) for name in self.shapes}
-        return _joined(parameters, self.adam.initial(parameters))
+        return joined(parameters, self.adam.initial(parameters), OPTIMISER)
 
     def run(
         self, state: State, blocks: Iterable[Block], total_blocks: int
     ) -> tuple[State, Mapping[str, float]]:
-        parameters, slots = _parts(state)
+        parameters, slots = parts(state)
         sums = dict.fromkeys(
             ("loss_sum", "loss_weight", "gradient_norm_sum", "gradient_norm_weight"), 0.0
         ) | {"characters": 0, "unknown_characters": 0}
@@ -111,24 +111,15 @@ class CharacterLanguageModel:
                 sums["loss_weight"] += float(weight)
                 sums["gradient_norm_sum"] += float(norm)
                 sums["gradient_norm_weight"] += len(windows)
-        return _joined(parameters, slots), sums
+        return joined(parameters, slots, OPTIMISER), sums
 
     def exchange(self, state: State, group: Group, weight: float) -> State:
-        if group.size == 1:
-            return state
-        # One vector: a collective costs some milliseconds however small it is.
-        flat = tf.concat([tf.reshape(value, [-1]) for value in state.values()], axis=0) * weight
-        (total,) = group.sum([flat])
-        parts = tf.split(total, [value.shape.num_elements() for value in state.values()])
-        return {
-            name: tf.reshape(part, value.shape)
-            for (name, value), part in zip(state.items(), parts, strict=True)
-        }
+        return averaged(state, group, weight)
 
     def evaluate(self, state: State) -> Mapping[str, float]:
         """Every character of the held-out pages (or of as many as the settings allow), each page read from
         its beginning with the carry kept. NaN where the corpus has no held-out page."""
-        parameters, _ = _parts(state)
+        parameters, _ = parts(state)
         loss, characters, unknown, pages = 0.0, 0, 0, 0
         for group in _groups(self._pages()):
             loss += self._group_loss(parameters, group)
@@ -146,7 +137,7 @@ class CharacterLanguageModel:
         }
 
     def save(self, state: State) -> dict[str, np.ndarray]:
-        return {name: value.numpy() for name, value in state.items()}
+        return saved(state)
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> State:
         return {name: tf.constant(arrays[name]) for name in self.initial()}
@@ -154,7 +145,7 @@ class CharacterLanguageModel:
     def publish(
         self, state: State, folder: Folder, history: list[dict[str, Any]]
     ) -> tuple[dict[str, Any], dict[str, FileRecord]]:
-        parameters, _ = _parts(state)
+        parameters, _ = parts(state)
         model = CharacterModel(
             self.alphabet, self.network, {name: each.numpy() for name, each in parameters.items()}
         )
@@ -301,16 +292,3 @@ def _training_texts(corpus: Corpus, limit: int) -> Iterator[str]:
             limit -= len(text)
             if limit <= 0:
                 return
-
-
-def _joined(parameters: State, slots: State) -> State:
-    return {PARAMETERS + name: value for name, value in parameters.items()} | {
-        SLOTS + name: value for name, value in slots.items()
-    }
-
-
-def _parts(state: State) -> tuple[State, State]:
-    return (
-        {name.removeprefix(PARAMETERS): v for name, v in state.items() if name.startswith(PARAMETERS)},
-        {name.removeprefix(SLOTS): v for name, v in state.items() if name.startswith(SLOTS)},
-    )

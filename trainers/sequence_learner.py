@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,15 +22,14 @@ from trainers.optimiser import RMSProp, clipped
 from trainers.recurrent import Recurrent
 from trainers.sequence_settings import SequenceSettings
 from trainers.sequences import Sequences, SequenceStream
+from trainers.state import State, averaged, joined, parts, saved
 from trainers.stream import Block, Ids
 
-PARAMETERS, SLOTS = "parameters/", "rmsprop/"
+OPTIMISER = "rmsprop"  # its slots' names begin with it
 VECTORS = "vectors"
 
-State = dict[str, tf.Tensor]
 
-
-class SequenceLearner:
+class SequenceLearner(ABC):
     """A learner (see `trainers.loop.Learner`) of labels of sequences; the loss is in nats a sequence.
 
     `frozen` are arrays that the network reads but does not train.
@@ -67,9 +67,9 @@ class SequenceLearner:
 
     # what the trainers say
 
+    @abstractmethod
     def inputs(self, weights: Mapping[str, tf.Tensor], frames: tf.Tensor) -> tf.Tensor:
         """What the network reads, float [steps, batch, width], of the frames of a batch."""
-        raise NotImplementedError
 
     def first_parameters(self) -> dict[str, np.ndarray]:
         """Parameters beside the network's and the softmax's."""
@@ -86,12 +86,12 @@ class SequenceLearner:
         arrays["output/bias"] = np.zeros(self.classes, np.float32)
         arrays |= self.first_parameters()
         parameters = {name: tf.constant(value) for name, value in arrays.items()}
-        return _joined(parameters, self.optimiser.initial(parameters))
+        return joined(parameters, self.optimiser.initial(parameters), OPTIMISER)
 
     def run(
         self, state: State, blocks: Iterable[Block], total_blocks: int
     ) -> tuple[State, Mapping[str, float]]:
-        parameters, slots = _parts(state)
+        parameters, slots = parts(state)
         loss = error = weight = 0.0
         for block in blocks:
             for numbers in np.split(block.values, np.flatnonzero(np.diff(block.page)) + 1):
@@ -99,23 +99,15 @@ class SequenceLearner:
                 loss, error = loss + float(figures[0]), error + float(figures[1])
                 weight += len(numbers)
         sums = {"loss_sum": loss, "loss_weight": weight, "error_sum": error, "error_weight": weight}
-        return _joined(parameters, slots), sums
+        return joined(parameters, slots, OPTIMISER), sums
 
     def exchange(self, state: State, group: Group, weight: float) -> State:
-        if group.size == 1:
-            return state
-        flat = tf.concat([tf.reshape(value, [-1]) for value in state.values()], axis=0) * weight
-        (total,) = group.sum([flat])
-        parts = tf.split(total, [value.shape.num_elements() for value in state.values()])
-        return {
-            name: tf.reshape(part, value.shape)
-            for (name, value), part in zip(state.items(), parts, strict=True)
-        }
+        return averaged(state, group, weight)
 
     def evaluate(self, state: State) -> Mapping[str, float]:
         """Held-out loss and error as means over sequences; the error also as a mean over all labels, and the
         share of sequences with any error. NaN where nothing is held out."""
-        parameters, _ = _parts(state)
+        parameters, _ = parts(state)
         sums, count, labels = np.zeros(4), 0, 0
         for numbers in self.stream.held_out():
             sums += np.array(self._measure(parameters, *self._batch(numbers)), np.float64)
@@ -131,7 +123,7 @@ class SequenceLearner:
         }
 
     def save(self, state: State) -> dict[str, np.ndarray]:
-        return {name: value.numpy() for name, value in state.items()}
+        return saved(state)
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> State:
         return {name: tf.constant(arrays[name]) for name in self.initial()}
@@ -139,7 +131,7 @@ class SequenceLearner:
     def publish(
         self, state: State, folder: Folder, history: list[dict[str, Any]]
     ) -> tuple[dict[str, Any], dict[str, FileRecord]]:
-        parameters, _ = _parts(state)
+        parameters, _ = parts(state)
         packed = io.BytesIO()
         np.savez(packed, **{name: value.numpy() for name, value in {**self.frozen, **parameters}.items()})
         model = {"kind": self.kind, "network": dataclasses.asdict(self.network), "classes": self.classes}
@@ -152,7 +144,7 @@ class SequenceLearner:
 
     def predictions(self, state: State, numbers: Ids) -> np.ndarray:
         """Probabilities float32 of the classes: [sequences, classes], or [steps, sequences, classes]."""
-        parameters, _ = _parts(state)
+        parameters, _ = parts(state)
         frames, _, lengths = self.sequences.padded(numbers, len(numbers), self.per_frame)
         logits = self._logits(parameters, tf.constant(frames), tf.constant(lengths))
         return np.asarray(tf.nn.softmax(logits).numpy())
@@ -213,16 +205,3 @@ class SequenceLearner:
             tf.reduce_sum(counts),
             tf.reduce_sum(tf.cast(counts > 0, tf.float32)),
         )
-
-
-def _joined(parameters: State, slots: State) -> State:
-    return {PARAMETERS + name: value for name, value in parameters.items()} | {
-        SLOTS + name: value for name, value in slots.items()
-    }
-
-
-def _parts(state: State) -> tuple[State, State]:
-    return (
-        {name.removeprefix(PARAMETERS): v for name, v in state.items() if name.startswith(PARAMETERS)},
-        {name.removeprefix(SLOTS): v for name, v in state.items() if name.startswith(SLOTS)},
-    )

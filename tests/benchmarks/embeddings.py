@@ -24,22 +24,14 @@ from typing import Any
 
 import numpy as np
 
+from trainers.embeddings import PRESETS
+
 ROUNDS = 2
 SPEED_TOKENS, QUALITY_TOKENS, NCE_TOKENS = 3_000_000, 12_000_000, 4_000
 HELD_OUT_TOKENS = 300_000
 SHAPES = {"200_10": (200, 10), "100_5": (100, 5)}
 RATES, SEEDS, EPOCHS = (0.025, 0.05, 0.1), (1, 2, 3), 3
 FIGURES = ("loss", "auc", "wordsim", "simlex", "analogy")
-NCE = {
-    "loss": "nce",
-    "vector_size": 200,
-    "window": 10,
-    "subsample": 0.0,
-    "unknown": True,
-    "epochs": 1,
-    "learning_rate": 0.5,
-    "final_learning_rate": 0.5,
-}
 
 
 def tokens_of(dump: str, home: Path) -> str:
@@ -176,7 +168,7 @@ def show(name: str, words: float, runs: list[dict[str, Any]]) -> None:
 
 def reference(text: str) -> dict[str, float]:
     """The NCE preset against its straightforward Keras form, by words a second of CPU."""
-    task = {"text": text, "settings": NCE}
+    task = {"text": text, "settings": dict(PRESETS["reference"])}
     keras = run({**task, "system": "keras_nce", "tokens": NCE_TOKENS})
     own = run({**task, "system": "our_nce", "tokens": 10 * NCE_TOKENS})
     speedup = keras["seconds"] / (own["seconds"] / 10)

@@ -92,6 +92,11 @@ def session(
         ray.shutdown()
 
 
+def cores(workers: int) -> int:
+    """The cores that a Ray of our own is started with: all of this machine, and enough for `workers`."""
+    return max(workers, os.cpu_count() or 1)
+
+
 def _describe(ray: Any, *, owned: bool) -> Session:
     context = ray.get_runtime_context()
     nodes = [node for node in ray.nodes() if node["Alive"]]

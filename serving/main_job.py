@@ -1,4 +1,4 @@
-"""The main job: from a dump to served answers, and the commands that are parts of it.
+"""The main job: from a dump to served answers; and serving alone.
 
 `run` is the whole chain on one screen. Each stage finds what it made earlier by what it is made from, so the
 same command does nothing twice and goes on where it was stopped.
@@ -6,24 +6,21 @@ same command does nothing twice and goes on where it was stopped.
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from cluster.artefact import Artefact
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
-from cluster.progress import Reporter, duration, quantity
-from cluster.session import Session, session
+from cluster.progress import Reporter, duration
+from cluster.session import Session, cores, session
 from cluster.store import Store, summary
 from ingest import mirror, sample
+from ingest.commands import places
 from ingest.corpus import KIND as CORPUS
 from ingest.corpus import Corpus
 from ingest.dump import Dump, locate
@@ -32,8 +29,6 @@ from ingest.vocabulary import OUTPUT_VERSION as VOCABULARY_VERSION
 from ingest.vocabulary import cut_vocabulary
 from serving.models import Model, find
 
-DOWNLOADS = "downloads"
-CHECKSUMS = f"{DOWNLOADS}/checksums.json"
 Settings = Mapping[str, Any]
 
 
@@ -68,7 +63,7 @@ def run(
         dump = _located(source, store, settings, reporter, where or {})
     with ExitStack() as stack:
         with journal.stage("start of Ray"):
-            running = stack.enter_context(session(address, cpus=_cores(workers)))
+            running = stack.enter_context(session(address, cpus=cores(workers)))
         with journal.stage("ingest"):
             corpus = _ingested(dump, store, settings, workers, reporter)
             place = store.place(VOCABULARY, VOCABULARY_VERSION, {"corpus": corpus}, settings["vocabulary"])
@@ -97,79 +92,6 @@ def run(
     }
 
 
-def ingest(
-    kind: str,
-    settings: Settings,
-    *,
-    source: str,
-    where: Mapping[str, Any],
-    output: str,
-    vocabulary: str,
-    home: str,
-    workers: int,
-    address: str | None,
-    dry_run: bool,
-    say: Callable[[str], object],
-    reporter: Reporter,
-) -> dict[str, Any]:
-    """A source to a corpus in the folder `output` and its vocabulary in another: `kind` is ``wikipedia`` or
-    ``text``, `where` how web servers are read. With `dry_run` only the plan is said.
-    """
-    from ingest import texts, wikipedia
-
-    def located(checksums: str, where: Mapping[str, Any]) -> Any:
-        if kind == "text":
-            return texts.locate(source, downloads, reporter, checksums, reading=settings["text"], **where)
-        return locate(source, downloads, reporter, checksums, **where)
-
-    downloads, checksums = _places(Store(home))
-    if dry_run:
-        with tempfile.TemporaryDirectory() as aside:  # what is learnt of checksums is forgotten again
-            copied = Path(aside) / "checksums.json"
-            if Path(checksums).exists():
-                shutil.copy(checksums, copied)
-            found = located(str(copied), {**where, "download": False})
-        planned = wikipedia.prepare(found, output, settings["ingest"])
-        for sentence in planned.sentences():
-            say(sentence)
-        return {"plan": planned.to_json()}
-    found = located(checksums, where)
-    with session(address, cpus=_cores(workers)):
-        corpus = wikipedia.ingest(found, output, settings["ingest"], reporter, workers)
-    cut = cut_vocabulary(Corpus(corpus), vocabulary, settings["vocabulary"], reporter)
-    return {"artefacts": [summary(corpus), summary(cut)]}
-
-
-def train(
-    kind: str,
-    settings: Settings,
-    *,
-    corpus: str,
-    vocabulary: str,
-    output: str,
-    workers: int,
-    device: str,
-    address: str | None,
-    reporter: Reporter,
-) -> dict[str, Any]:
-    """One model of a corpus: `kind` is ``embeddings`` or ``language-model``."""
-    opened = Artefact.open(corpus, CORPUS)
-    words = Artefact.open(vocabulary, VOCABULARY) if kind == "embeddings" else None
-    from trainers import jobs
-    from trainers.launch import train_all
-
-    if words is not None:
-        job = jobs.embeddings(opened, words, output, settings["embeddings"])
-    else:
-        job = jobs.language_model(opened, output, settings["language_model"])
-    if job.draft.published is not None:
-        _say_reused(job.name, job.draft.published, reporter)
-        return {"artefacts": [summary(job.draft.published)]}
-    with session(address, cpus=_cores(workers)):
-        (made,) = train_all([job], workers, device, reporter)
-    return {"artefacts": [summary(made)]}
-
-
 def serve(settings: Settings, *, models: str, address: str | None, reporter: Reporter) -> dict[str, Any]:
     """Serves the models below a folder until Ctrl-C, and switches to what is promoted meanwhile."""
     find(models)  # a folder without models is said before Ray starts
@@ -187,7 +109,7 @@ def _located(
     source: str | None, store: Store, settings: Settings, reporter: Reporter, where: Mapping[str, Any]
 ) -> Dump:
     """The dump: the user's, or the sample, which a server of our own hands out like any other."""
-    downloads, checksums = _places(store)
+    downloads, checksums = places(store)
     if source is not None:
         return locate(source, downloads, reporter, checksums, **where)
     if not store.folder.is_local:
@@ -200,12 +122,6 @@ def _located(
     sample.make_sample(place, settings["sample"], reporter)
     with mirror.serve(place) as site:
         return locate(f"{site.url}/{sample.FILE}", downloads, reporter, checksums)
-
-
-def _places(store: Store) -> tuple[str, str]:
-    """Where downloads go and where the checksums of dumps are remembered."""
-    base = store.folder if store.folder.is_local else Folder(".wordloom")
-    return base.child(DOWNLOADS).location, base.child(CHECKSUMS).location
 
 
 def _ingested(dump: Dump, store: Store, settings: Settings, workers: int, reporter: Reporter) -> Artefact:
@@ -238,8 +154,7 @@ def _trained(
         jobs.language_model(corpus, text, settings["language_model"]),
     ]
     for job in planned:
-        if job.draft.published is not None:
-            _say_reused(job.name, job.draft.published, reporter)
+        job.reused(reporter)
     return train_all(planned, workers, device, reporter)
 
 
@@ -269,10 +184,6 @@ def _asked(url: str, reporter: Reporter) -> list[Any]:
 # what is said
 
 
-def _say_reused(name: str, artefact: Artefact, reporter: Reporter) -> None:
-    reporter.say(f"= {name}: reused, {quantity(artefact.bytes, 'B')} at {artefact.location}")
-
-
 def _say_addresses(served: Any, running: Session, reporter: Reporter) -> None:
     reporter.say(f"API and its documentation: {served.docs}")
     if running.dashboard:
@@ -282,10 +193,6 @@ def _say_addresses(served: Any, running: Session, reporter: Reporter) -> None:
 
 def _left(began: float) -> str:
     return f"It took {duration(time.monotonic() - began)}; `wordloom status` shows what there is."
-
-
-def _cores(workers: int) -> int:
-    return max(workers, os.cpu_count() or 1)
 
 
 def _follow(served: Any, folder: str, seconds: float, reporter: Reporter) -> None:

@@ -22,7 +22,7 @@ from tests import small
 
 def run(home: Path) -> dict[str, Any]:
     return main_job.run(
-        wordloom.resolved(small.SECTIONS),
+        wordloom.command_line().resolved(small.SECTIONS),
         source=None,
         home=str(home),
         workers=2,

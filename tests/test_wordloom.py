@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import cluster.commands
 import wordloom
 from cluster.artefact import Draft, Input
-from trainers import formats
+from trainers import commands, formats
 from trainers.vectors import WordVectors
 
 COMMANDS = [
@@ -103,7 +104,7 @@ def test_a_defect_is_one_sentence_too(
     def broken(options: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(wordloom, "_status", broken)
+    monkeypatch.setattr(cluster.commands, "status", broken)
     assert wordloom.main(["status"]) == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
 
@@ -168,11 +169,11 @@ def test_an_analogy_with_an_unknown_word_names_near_spellings(
     assert not shown.out
 
 
-@pytest.mark.parametrize("kind", wordloom.FORMATS)
+@pytest.mark.parametrize("kind", commands.FORMATS)
 def test_what_is_exported_is_imported_again_the_same(
     royals: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert wordloom.FORMATS == formats.FORMATS
+    assert commands.FORMATS == formats.FORMATS
     arguments = ["--vectors", "vectors", "--output", "file", "--format", kind]
     assert wordloom.main(["export", "vectors", *arguments]) == 0
     assert capsys.readouterr().out == f"file: 5 words of 3 numbers, {kind}.\n"
@@ -258,4 +259,4 @@ def test_every_public_name_is_there() -> None:
 
 def test_every_section_and_preset_resolves() -> None:
     for preset in ("fast", "reference"):
-        assert set(wordloom.resolved({}, preset)) == set(wordloom.SECTIONS)
+        assert set(wordloom.command_line().resolved({}, preset)) == set(wordloom.SECTIONS)

@@ -69,6 +69,13 @@ class TrainingJob:
     settings: Any
     loop: LoopSettings
 
+    def reused(self, reporter: Reporter) -> Artefact | None:
+        """The artefact where an earlier run published it, which is said; None where there is work to do."""
+        there = self.draft.published
+        if there is not None:
+            reporter.say(f"= {self.name}: reused, {quantity(there.bytes, 'B')} at {there.location}")
+        return there
+
 
 def train_all(jobs: Sequence[TrainingJob], workers: int, device: str, reporter: Reporter) -> list[Artefact]:
     """Trains what is not published yet and returns the artefacts of all jobs, in their order.

@@ -21,11 +21,13 @@ from cluster.artefact import Draft
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import FileRecord, Folder
 from trainers.checkpoint import Checkpoints, DamagedError
+from trainers.curves import thinned, write_curves
 from trainers.group import Group, agree, end_together
 from trainers.stream import Block, Prefetched, Stream
 
 CHECKPOINTS = "checkpoints"
 HISTORY = "history.json"
+CURVE = "curve.json"
 
 State = Any  # opaque to the loop: whatever the learner trains (weights, optimiser slots)
 Arrays = dict[str, npt.NDArray[Any]]
@@ -78,7 +80,7 @@ class Learner(Protocol):
     ) -> tuple[dict[str, Any], dict[str, FileRecord]]:
         """Writes the served model into `folder` (no pickle): the artefact's counts and files.
 
-        ``history.json`` is written by the loop's side for every model.
+        ``history.json``, ``curve.json`` and pictures of both are written by the loop's side for every model.
         """
 
 
@@ -141,20 +143,28 @@ class _Run:
 
     position: int = 0
     history: History = field(default_factory=list)
+    curve: list[list[float]] = field(default_factory=list)  # position and loss of each interval
     sums: dict[str, float] = field(default_factory=dict)  # the metrics of this epoch so far
     seconds: float = 0.0  # of training, over all restarts
 
     def notes(self) -> dict[str, Any]:
-        return {"history": self.history, "sums": self.sums, "seconds": self.seconds}
+        return {
+            "history": self.history,
+            "curve": self.curve,
+            "sums": self.sums,
+            "seconds": self.seconds,
+        }
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training ended with: the state to publish and the history, one entry an epoch."""
+    """What a training ended with: the state to publish; the history, one entry an epoch; position and loss of
+    its intervals."""
 
     state: State
     history: History
     position: int
+    curve: list[list[float]]
 
 
 def train(
@@ -196,6 +206,8 @@ def train(
             run.position, run.seconds = interval.stop, time.monotonic() - began
             loss = mean(sums, "loss")
             _check_finite(loss, "loss", run.position, total, checkpoints)
+            if loss is not None:
+                run.curve = thinned([*run.curve, [run.position, loss]])
             run.sums = {key: run.sums.get(key, 0.0) + value for key, value in sums.items()}
             if ends_epoch := run.position % stream.blocks_per_epoch == 0:
                 figures = agree(group, _measured(learner.evaluate(state)))
@@ -213,13 +225,14 @@ def train(
                 raise StoppedError(f"stopped at block {run.position} of {total}")
     if settings.publish == "best" and group.rank == 0:
         state = _best(learner, state, run, checkpoints, listener)
-    return Outcome(state, run.history, run.position)
+    return Outcome(state, run.history, run.position, run.curve)
 
 
 def produce(
     learner: Learner, draft: Draft, group: Group, settings: LoopSettings, listener: Listener
 ) -> Outcome:
-    """Trains and publishes: afterwards the draft's folder is the artefact. ``history.json`` joins the files.
+    """Trains and publishes: afterwards the draft's folder is the artefact. ``history.json`` (a figure an
+    epoch), ``curve.json`` (``[position, loss]`` an interval) and their pictures join the files.
 
     The checkpoints lie in ``making/checkpoints``, so they go when the artefact is published.
     """
@@ -227,7 +240,12 @@ def produce(
 
     def publish() -> None:
         counts, files = learner.publish(outcome.state, draft.folder, outcome.history)
-        files = {**files, HISTORY: draft.folder.write_json(HISTORY, outcome.history)}
+        files = {
+            **files,
+            HISTORY: draft.folder.write_json(HISTORY, outcome.history),
+            CURVE: draft.folder.write_json(CURVE, outcome.curve),
+            **write_curves(draft.folder, outcome.curve, outcome.history, draft.kind.replace("-", " ")),
+        }
         trained = {"epochs": len(outcome.history), "blocks": outcome.position}
         draft.publish({**trained, **counts}, files)
 

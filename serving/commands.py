@@ -1,0 +1,98 @@
+"""The commands that reach from end to end: the whole chain, and models over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from cluster.command_line import CommandLine, Options
+
+SECTIONS = {"serving": "serving.settings:ServingSettings"}
+PRESETS: dict[str, str] = {}
+
+
+def add_run(line: CommandLine) -> None:
+    """The whole chain, which help names first."""
+    parents = (line.home, line.ray, line.device, line.listen, line.web, line.site)
+    made = line.add("run", "the whole chain: dump to served answers", run, *parents)
+    made.add_argument(
+        "--source",
+        metavar="S",
+        help="a dump: path, glob, URL or enwiki:latest (without: the embedded sample)",
+    )
+    made.add_argument("--serve", action="store_true", help="keep serving until Ctrl-C")
+
+
+def add(line: CommandLine) -> None:
+    made = line.add("serve", "trained models over HTTP", serve, line.listen)
+    made.add_argument("--models", required=True, metavar="DIR", help="a home, or any folder with models")
+    made.add_argument("--address", metavar="A", help="a Ray cluster to join; without: one of our own")
+
+    line.group("models", "which versions are served")
+    folder = argparse.ArgumentParser(add_help=False)
+    folder.add_argument("--models", required=True, metavar="DIR", help="what `wordloom serve` was given")
+    line.add("models list", "all versions, their figures, and which are served", list_models, folder)
+    made = line.add("models promote", "serve this version, if it passes its gates", promote, folder)
+    made.add_argument("name", metavar="NAME", help="its name, or the beginning of its version")
+    made = line.add("models rollback", "serve the version that was served before", rollback, folder)
+    made.add_argument("kind", metavar="KIND", help="vectors, language-model, ...")
+
+
+def run(options: Options) -> dict[str, Any]:
+    settings = options.resolved(options.listening())
+    from serving import main_job
+
+    return main_job.run(
+        settings,
+        source=options.source,
+        where=options.where(),
+        home=options.home,
+        workers=options.workers,
+        device=options.device,
+        address=options.address,
+        stay=options.serve,
+        reporter=options.reporter(),
+    )
+
+
+def serve(options: Options) -> dict[str, Any]:
+    settings = options.resolved(options.listening())
+    from serving import main_job
+
+    return main_job.serve(
+        settings, models=options.models, address=options.address, reporter=options.reporter()
+    )
+
+
+def list_models(options: Options) -> dict[str, Any]:
+    from serving.promotion import versions
+
+    listed = versions(options.models)
+    for each in listed:
+        figures = ", ".join(
+            f"{name.replace('_', ' ')} {value:.4g}"
+            for name, value in each["figures"].items()
+            if value is not None
+        )
+        mark = "*" if each["served"] else " "
+        options.say(f"{mark} {each['name']}  {each['made']}  {figures}".rstrip())
+    return {"models": listed}
+
+
+def promote(options: Options) -> dict[str, Any]:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from serving import promotion
+
+    model, gates = promotion.promote(options.models, options.name)
+    options.say(*(f"✓ {gate.name}: {gate.sentence}" for gate in gates))
+    options.say(f"{model.name} is served now; `wordloom models rollback` undoes it.")
+    return {"model": model.described(), "gates": [vars(gate) for gate in gates]}
+
+
+def rollback(options: Options) -> dict[str, Any]:
+    from serving import promotion
+
+    model = promotion.rollback(options.models, options.kind)
+    options.say(f"{model.name} is served again.")
+    return {"model": model.described()}

@@ -1,0 +1,219 @@
+"""The commands of the trainers: a corpus to a model, and what a person asks of it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from cluster.command_line import CommandLine, Options, positive
+
+SECTIONS = {
+    "embeddings": "trainers.embeddings:EmbeddingsSettings",
+    "language_model": "trainers.language_settings:LanguageModelSettings",
+}
+PRESETS = {
+    "embeddings": "trainers.embeddings:PRESETS",
+    "language_model": "trainers.language_settings:PRESETS",
+}
+FORMATS = ("word2vec", "word2vec-binary", "glove", "projector")  # as trainers/formats.py has them
+
+
+def add(line: CommandLine) -> None:
+    line.group("train", "a model from a corpus")
+    made = _training(line, "embeddings", "skip-gram word vectors")
+    made.add_argument("--vocabulary", metavar="DIR", help="the vocabulary (CORPUS/vocabulary)")
+    _training(line, "language-model", "a character-level language model that generates text")
+
+    made = line.add("neighbours", "the words nearest to a word", neighbours)
+    made.add_argument("--vectors", required=True, metavar="DIR", help="trained vectors")
+    made.add_argument("word", metavar="WORD")
+    made.add_argument("-n", type=positive, default=10, metavar="N", help="how many (10)")
+
+    made = line.add("analogy", "what is to C as B is to A: man king woman gives queen", analogy)
+    made.add_argument("--vectors", required=True, metavar="DIR", help="trained vectors")
+    for each in ("A", "B", "C"):
+        made.add_argument(each.lower(), metavar=each)
+    made.add_argument("-n", type=positive, default=10, metavar="N", help="how many (10)")
+
+    line.group("evaluate", "how good a model is")
+    made = line.add("evaluate vectors", "how word vectors agree with people: similarity, analogies", evaluate)
+    made.add_argument("--vectors", required=True, metavar="DIR", help="trained vectors")
+    made.add_argument(
+        "--data",
+        required=True,
+        nargs="+",
+        metavar="PATH",
+        help="files or folders: judged pairs (WordSim-353, SimLex-999), analogies",
+    )
+
+    line.group("export", "a model in files of other tools")
+    made = line.add("export vectors", "word vectors in a file of another tool", export)
+    made.add_argument("--vectors", required=True, metavar="DIR", help="trained vectors")
+    made.add_argument(
+        "--output", required=True, metavar="FILE", help="the file; for the projector a folder of two"
+    )
+    made.add_argument("--format", choices=FORMATS, default=FORMATS[0], help=f"its format ({FORMATS[0]})")
+
+    line.group("import", "a model out of files of other tools")
+    made = line.add("import vectors", "word vectors out of a file of another tool", import_)
+    made.add_argument("file", metavar="FILE", help="the file; of the projector its folder")
+    made.add_argument("--output", required=True, metavar="DIR", help="where the vectors go")
+    made.add_argument("--format", choices=FORMATS, help="its format (without: told by its content)")
+
+    made = line.add("generate", "text from a language model", generate)
+    made.add_argument("--model", required=True, metavar="DIR", help="a trained language model")
+    made.add_argument("--seed-text", default="", metavar="TEXT", help="how the text begins")
+    made.add_argument("--length", type=int, default=200, metavar="N", help="characters to generate (200)")
+    made.add_argument("--temperature", type=float, default=0.7, metavar="T", help="0 is the likeliest (0.7)")
+    made.add_argument("--top-k", type=int, default=0, metavar="K", help="choose among the K likeliest")
+    made.add_argument("--top-p", type=float, default=1.0, metavar="P", help="choose among a share P")
+    made.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same text")
+
+
+def _training(line: CommandLine, kind: str, words: str) -> Any:
+    made = line.add(
+        f"train {kind}", words, train, line.ray, line.device, presets=("reference", "fast"), kind=kind
+    )
+    made.add_argument("--corpus", required=True, metavar="DIR", help="an ingested corpus")
+    made.add_argument("--output", required=True, metavar="DIR", help="where the model goes")
+    return made
+
+
+def train(options: Options) -> dict[str, Any]:
+    """One model of a corpus, in the folder `output`."""
+    settings = options.resolved()
+    from cluster.artefact import Artefact
+    from cluster.session import cores, session
+    from cluster.store import summary
+    from ingest.corpus import KIND as CORPUS
+    from ingest.vocabulary import KIND as VOCABULARY
+
+    corpus = Artefact.open(options.corpus, CORPUS)
+    words = None
+    if options.kind == "embeddings":
+        place = options.vocabulary or f"{options.corpus.rstrip('/')}/vocabulary"
+        words = Artefact.open(place, VOCABULARY)
+    from trainers import jobs
+    from trainers.launch import train_all
+
+    if words is not None:
+        job = jobs.embeddings(corpus, words, options.output, settings["embeddings"])
+    else:
+        job = jobs.language_model(corpus, options.output, settings["language_model"])
+    reporter = options.reporter()
+    if (there := job.reused(reporter)) is not None:
+        return {"artefacts": [summary(there)]}
+    with session(options.address, cpus=cores(options.workers)):
+        (made,) = train_all([job], options.workers, options.device, reporter)
+    return {"artefacts": [summary(made)]}
+
+
+def neighbours(options: Options) -> dict[str, Any]:
+    from trainers.vectors import WordVectors
+
+    found = WordVectors.open(options.vectors).most_similar(options.word, topn=options.n)
+    options.say(*(f"{similarity:.3f}  {word}" for word, similarity in found))
+    return {"word": options.word, "neighbours": [[word, float(similarity)] for word, similarity in found]}
+
+
+def analogy(options: Options) -> dict[str, Any]:
+    from trainers.vectors import WordVectors
+
+    words = (options.a, options.b, options.c)
+    found = WordVectors.open(options.vectors).analogy(*words, topn=options.n)
+    options.say(*(f"{similarity:.3f}  {word}" for word, similarity in found))
+    return {"words": words, "answers": [[word, float(similarity)] for word, similarity in found]}
+
+
+def evaluate(options: Options) -> dict[str, Any]:
+    from trainers.similarity import AMONG, Accuracy
+    from trainers.similarity import evaluate as evaluated
+    from trainers.vectors import WordVectors
+
+    found, left_out = evaluated(WordVectors.open(options.vectors), options.data)
+    rows, said = [], []
+    for each in found:
+        words = isinstance(each.score, Accuracy)
+        figure = each.score.accuracy if isinstance(each.score, Accuracy) else each.score.correlation
+        name = "accuracy" if words else "spearman"
+        row = {"file": str(each.path), **_scored(name, figure, each.score.found, each.score.asked)}
+        rows.append((each.path.name, row))
+        if words:
+            row["sections"] = {
+                part: _scored(name, score.accuracy, score.found, score.asked)
+                for part, score in each.sections.items()
+            }
+            rows += [(f"  {part or '(no heading)'}", inner) for part, inner in row["sections"].items()]
+        said.append(row)
+    width = max(len(title) for title, _ in rows)
+    options.say(*(f"{title:<{width}}  {_figure(row)}" for title, row in rows))
+    if any("accuracy" in row for row in said):
+        options.say(f"Questions are asked and answered among the {AMONG:,} commonest words.")
+    if left_out:
+        options.say(f"No sets, left out: {', '.join(path.name for path in left_out)}.")
+    return {"sets": said, "left_out": [str(path) for path in left_out]}
+
+
+def _scored(name: str, figure: float, found: int, asked: int) -> dict[str, Any]:
+    """A figure as JSON has it: null where there is none."""
+    return {name: figure if math.isfinite(figure) else None, "found": found, "asked": asked}
+
+
+def _figure(row: Mapping[str, Any]) -> str:
+    if "accuracy" in row:
+        right = row["accuracy"]
+        shown = "-" if right is None else f"{right:.1%}"
+        return f"right {shown:>6}   {row['found']:,} of {row['asked']:,} questions have vectors"
+    shown = "-" if row["spearman"] is None else f"{row['spearman']:.3f}"
+    return f"Spearman {shown}   {row['found']:,} of {row['asked']:,} pairs have vectors"
+
+
+def export(options: Options) -> dict[str, Any]:
+    from trainers import formats
+    from trainers.vectors import WordVectors
+
+    vectors = WordVectors.open(options.vectors)
+    formats.write(vectors, options.output, options.format)
+    size = f"{len(vectors):,} words of {vectors.vector_size} numbers"
+    options.say(f"{options.output}: {size}, {options.format}.")
+    return {
+        "output": options.output,
+        "format": options.format,
+        "words": len(vectors),
+        "vector_size": vectors.vector_size,
+    }
+
+
+def import_(options: Options) -> dict[str, Any]:
+    from cluster.store import summary
+    from trainers import formats
+
+    made = formats.imported(options.file, options.output, options.format)
+    read_as, counts = made.manifest.settings["format"], made.counts
+    size = f"{counts['words']:,} words of {counts['vector_size']} numbers"
+    options.say(f"{options.output}: {size}, read as {read_as}.")
+    return {**summary(made), "format": read_as}
+
+
+def generate(options: Options) -> dict[str, Any]:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from trainers.generation import CharacterModel
+
+    pieces: list[str] = []
+    if not options.json:
+        print(options.seed_text, end="", flush=True)
+    for piece in CharacterModel.open(options.model).stream(
+        options.seed_text,
+        options.length,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        seed=options.seed,
+    ):
+        pieces += piece
+        if not options.json:
+            print(*piece, end="", flush=True)
+    options.say("")
+    return {"seed_text": options.seed_text, "text": "".join(pieces)}

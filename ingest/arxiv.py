@@ -65,6 +65,15 @@ class Query:
                 if not _TERM.fullmatch(term):
                     raise UsageError(f"{term!r} in {name} is no single word; give words such as 'neural'.")
 
+    def names(self, paper: Abstract) -> bool:
+        """Whether a paper from elsewhere is one of them: in any of the categories, and with a word of title
+        or text that begins with any of the keywords."""
+        words = re.findall(r"\w+", f"{paper.title} {paper.text}".lower())
+        return (not self.categories or not set(self.categories).isdisjoint(paper.categories)) and (
+            not self.keywords
+            or any(word.startswith(tuple(term.lower() for term in self.keywords)) for word in words)
+        )
+
     def parameters(self, start: int, since: str | None) -> dict[str, str | int]:
         """What a call asks; `since` is the time (YYYYMMDDhhmm, UTC) from which on papers are wanted."""
         parts = [

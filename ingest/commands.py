@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.command_line import HOME, CommandLine, Options, numbers
+from cluster.command_line import HOME, CommandLine, Options, numbers, positive
 
 if TYPE_CHECKING:
     from cluster.store import Store
@@ -18,6 +18,7 @@ SECTIONS = {
     "sample": "ingest.sample:SampleSettings",
     "ingest": "ingest.settings:IngestSettings",
     "text": "ingest.settings:TextSettings",
+    "abstracts": "ingest.settings:AbstractsSettings",
     "vocabulary": "ingest.settings:VocabularySettings",
 }
 PRESETS = {
@@ -69,6 +70,65 @@ def add(line: CommandLine) -> None:
         made.add_argument("--text-column", metavar="C", help="the text in JSON lines and Parquet (text)")
         made.add_argument("--id-column", metavar="C", help="... its id (id; without: a stable number)")
         made.add_argument("--title-column", metavar="C", help="... its title (title)")
+
+    _abstracts(line)
+
+
+def _abstracts(line: CommandLine) -> None:
+    made = line.add(
+        "ingest abstracts",
+        "abstracts from arXiv, or from a file, to shards and a vocabulary, the newest held out",
+        abstracts,
+        line.home,
+        presets=("reference", "fast"),
+    )
+    made.add_argument("--output", required=True, metavar="DIR", help="where the corpus goes")
+    made.add_argument("--vocabulary", metavar="DIR", help="where the vocabulary goes (OUTPUT/vocabulary)")
+    made.add_argument(
+        "--source",
+        metavar="FILE",
+        help="JSON lines with id, title, abstract, created (also compressed); without: arXiv's API",
+    )
+    made.add_argument(
+        "--categories", nargs="+", metavar="C", help="papers in any of them (stat.ML cs.LG cs.NE math.OC)"
+    )
+    made.add_argument(
+        "--keywords", nargs="+", metavar="W", help="... with any of these words (neural network deep)"
+    )
+    made.add_argument("--amount", type=positive, metavar="N", help="the first N papers (all there are)")
+    made.add_argument("--api", metavar="URL", help="the API, or a mirror of it")
+    made.add_argument("--tokeniser", choices=("unicode", "reference"), help="how text is cut (unicode)")
+
+
+def abstracts(options: Options) -> dict[str, Any]:
+    """Papers to a corpus in the folder `output` and its vocabulary in another."""
+    # Abstracts have no wiki markup.
+    told = {"ingest": {"markup": "keep", **options.named("tokeniser")}}
+    settings = options.resolved(told)
+    from cluster.store import Store, summary
+    from ingest import abstracts, arxiv, papers
+    from ingest.corpus import Corpus
+    from ingest.vocabulary import cut_vocabulary
+
+    reporter = options.reporter()
+    terms = {name: tuple(value) for name, value in options.named("categories", "keywords").items()}
+    if options.source is not None:
+        # A file is taken as it is unless something is asked of it.
+        query = arxiv.Query(**{"categories": (), "keywords": (), **terms}) if terms else None
+        found = papers.read_file(options.source, query, options.amount)
+    else:
+        downloads, _ = places(Store(options.home))
+        api = options.api or arxiv.API
+        with reporter.stage("download", unit="papers") as stage:
+            harvest = arxiv.harvest(
+                arxiv.Query(**terms), f"{downloads}/arxiv", options.amount, stage=stage, api=api
+            )
+            stage.summary(f"{len(harvest.abstracts):,} distinct papers of {harvest.seen:,} entries")
+        found = papers.gathered(harvest, api)
+    corpus = abstracts.ingest(found, options.output, settings["ingest"], settings["abstracts"], reporter)
+    vocabulary = options.vocabulary or f"{str(options.output).rstrip('/')}/vocabulary"
+    cut = cut_vocabulary(Corpus(corpus), vocabulary, settings["vocabulary"], reporter)
+    return {"artefacts": [summary(corpus), summary(cut)]}
 
 
 def ingest(options: Options, sections: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:

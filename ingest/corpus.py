@@ -84,9 +84,14 @@ class Corpus:
     def has_text(self) -> bool:
         return bool(self.settings["text"])
 
+    @property
+    def marked(self) -> bool:
+        """Whether its pages say themselves which of them are held out: those of abstracts, by their dates."""
+        return "held_out_share" in self.settings
+
     def shard_tokens(self, shard: int, part: Part = "training") -> ShardTokens:
         """The tokens of shard number `shard`; see `ShardTokens` for the arrays."""
-        return read_tokens(self.folder, self.shards[shard].name, part)
+        return read_tokens(self.folder, self.shards[shard].name, part, self.marked)
 
     def shard_texts(self, shard: int, part: Part = "training") -> ShardTexts:
         """The texts of shard number `shard`. Raises WordloomError where the corpus keeps none."""
@@ -94,7 +99,7 @@ class Corpus:
             raise WordloomError(
                 f"{self.location!r} was made with ingest.text=false and holds no text; ingest with text=true."
             )
-        return read_texts(self.folder, self.shards[shard].name, part)
+        return read_texts(self.folder, self.shards[shard].name, part, self.marked)
 
     def token_counts(self) -> Iterator[pa.RecordBatch]:
         """All distinct tokens in batches: token (string), count (int64), in the order of the tokens."""

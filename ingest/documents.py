@@ -49,7 +49,13 @@ BATCH = 1024  # rows of Parquet in memory at once
 NAMED = 3  # places that are named for each reason
 BOM = b"\xef\xbb\xbf"
 
-_DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
+COMPRESSIONS = (
+    (b"\x1f\x8b", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\0", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+)
+DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
 _SPACE = re.compile(rb"[ \t\r\f\v]")
 
 
@@ -207,7 +213,7 @@ class Documents:
         try:
             while data := content.read(CHUNK):
                 yield bytes(data)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             self._lose(part, (str(error) or type(error).__name__).rstrip("."))
 
     def _parquet(self, stream: Any, part: Part) -> Iterator[tuple[str, int, Any]]:
@@ -215,7 +221,7 @@ class Documents:
         source = stream if isinstance(stream, pa.NativeFile) else _Raw(stream, part.location)
         try:
             file = pq.ParquetFile(source)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise WordloomError(f"Cannot read {part.location!r}: {error}.") from error
         reading, there = self._reading, set(file.schema_arrow.names)
         names = (reading.text_column, reading.id_column, reading.title_column)
@@ -229,7 +235,7 @@ class Documents:
                     for text, number, title in zip(*values, strict=True):
                         yield f"row {row + 1:,}", row, (text, number, title)
                         row += 1
-            except _DAMAGE as error:
+            except DAMAGE as error:
                 lost = behind - row
                 self.seen += lost
                 self.dropped["damaged"] += lost
@@ -372,6 +378,11 @@ class _Raw(io.RawIOBase):
             return bytes(self._stream.read(size if size >= 0 else None))
         except OSError as error:
             raise WordloomError(f"Cannot read {self._location!r}: {error}; run the command again.") from error
+
+
+def compression_of(head: bytes) -> str:
+    """The compression that a file's first bytes tell: ``gzip``, ``bzip2``, ``xz``, ``zstd`` or empty."""
+    return next((name for magic, name in COMPRESSIONS if head.startswith(magic)), "")
 
 
 def opened(stream: Any, location: str, compression: str) -> Any:

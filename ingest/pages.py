@@ -48,7 +48,8 @@ class Page:
 
     `namespace` is 0 for articles. `text` is the wiki markup. `redirect` is the title that a redirect
     leads to (perhaps empty), None for any other page. `model` is the content model (``wikitext``), and
-    `deleted` says that the text was hidden from the public.
+    `deleted` says that the text was hidden from the public. `held_out` says whether models train on it where
+    the hash of its id does not decide that (see `ingest.shards.held_out`).
     """
 
     page_id: int
@@ -59,6 +60,7 @@ class Page:
     redirect: str | None = None
     model: str = "wikitext"
     deleted: bool = False
+    held_out: bool | None = None
 
 
 class PageReader:

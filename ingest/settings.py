@@ -82,6 +82,19 @@ class TextSettings:
 
 
 @dataclass(frozen=True)
+class AbstractsSettings:
+    """Section ``abstracts``. `held_out_share`: the share of the papers, the newest, that no model reads."""
+
+    held_out_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.held_out_share < 1:
+            raise UsageError(
+                f"Setting 'abstracts.held_out_share' is {self.held_out_share}; give 0 to below 1, 0.05 say."
+            )
+
+
+@dataclass(frozen=True)
 class VocabularySettings:
     """Section ``vocabulary``. `size` counts ``<unk>``; a token that occurs fewer than `min_count` times is
     left out; tokens in `keep` that occur at all are in, in the place that their count gives them.

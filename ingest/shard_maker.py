@@ -15,6 +15,7 @@ from cluster.folder import FileRecord, Folder
 from ingest.documents import Documents, DocumentSplit
 from ingest.markup import Stripper
 from ingest.pages import Page, PageReader
+from ingest.papers import PaperSplit
 from ingest.settings import IngestSettings
 from ingest.shards import ShardCounts, write_shard
 from ingest.splits import Split, read
@@ -31,7 +32,7 @@ SHARD_PAGES = 1_000_000  # likewise: pages of a letter each are objects too
 PROGRESS_SECONDS = 0.5
 
 Advance = Callable[[int, int], None]
-AnySplit = Split | DocumentSplit
+AnySplit = Split | DocumentSplit | PaperSplit
 
 
 class Reading(Protocol):
@@ -182,6 +183,7 @@ class ShardMaker:
             tokens=tokens,
             texts=batch.texts if self._settings.text else None,
             categories=batch.categories if self._settings.markup == "strip" else None,
+            marks=[bool(page.held_out) for page in batch.pages] if batch.marked else None,
         )
         record.files[name] = written
         record.shards.append(counts)
@@ -196,6 +198,11 @@ class _Batch:
         self.texts: list[str] = []
         self.categories: list[list[str]] = []
         self.characters = 0
+
+    @property
+    def marked(self) -> bool:
+        """Whether the pages say themselves which of them are held out."""
+        return any(page.held_out is not None for page in self.pages)
 
     def add(self, page: Page, text: str, categories: list[str] | None) -> None:
         page.text = ""  # the wikitext is not needed any more
@@ -221,6 +228,8 @@ class _ExportPages(PageReader):
 
 
 def _reading(split: AnySplit, settings: IngestSettings) -> Reading:
+    if isinstance(split, PaperSplit):
+        return split.reading()
     return Documents(split) if isinstance(split, DocumentSplit) else _ExportPages(split, settings)
 
 

@@ -11,6 +11,8 @@ text         string                                  after the markup setting; c
 tokens       list<dictionary<int32, string>>         what the tokeniser made of the text
 categories   list<string>                            names of the page's categories; only where markup is
                                                      stripped
+held_out     bool                                    whether no model trains on the page; only in corpora that
+                                                     choose by date (else a hash of the id does)
 ===========  ======================================  ==================================================
 
 A shard is one row group with one token dictionary, in the order in which the tokens first occur. pyarrow
@@ -103,8 +105,12 @@ def write_shard(
     tokens: Tokens,
     texts: Sequence[str] | None,
     categories: Sequence[Sequence[str]] | None,
+    marks: Sequence[bool] | None = None,
 ) -> tuple[FileRecord, ShardCounts]:
-    """Writes one shard, whole or not at all; one entry a page in every sequence. None leaves a column out."""
+    """Writes one shard, whole or not at all; one entry a page in every sequence. None leaves a column out.
+
+    `marks` says which pages are held out; without, a hash of their ids does.
+    """
     ids = np.asarray(page_ids, dtype=np.int64)
     columns: dict[str, Any] = {
         "page_id": pa.array(ids),
@@ -119,6 +125,8 @@ def write_shard(
     )
     if categories is not None:
         columns["categories"] = pa.array(categories, pa.list_(pa.string()))
+    if marks is not None:
+        columns["held_out"] = pa.array(marks, pa.bool_())
     record = folder.write_table(
         name,
         pa.table(columns),
@@ -128,7 +136,7 @@ def write_shard(
         dictionary_pagesize_limit=DICTIONARY_BYTES,
         write_statistics=["page_id"],
     )
-    training = ~held_out(ids)
+    training = ~(held_out(ids) if marks is None else np.asarray(marks, np.bool_))
     lengths = np.diff(tokens.offsets)
     sizes = np.asarray(characters, dtype=np.int64)
     return record, ShardCounts(
@@ -142,9 +150,10 @@ def write_shard(
     )
 
 
-def read_tokens(folder: Folder, name: str, part: Part = "all") -> ShardTokens:
-    """The tokens of a shard's pages, or of those for training or held out; in the shard's order."""
-    table = folder.read_table(name, columns=["page_id", "tokens"])
+def read_tokens(folder: Folder, name: str, part: Part = "all", marked: bool = False) -> ShardTokens:
+    """The tokens of a shard's pages, or of those for training or held out; in the shard's order. `marked`:
+    the shard has the column ``held_out``."""
+    table = folder.read_table(name, columns=["page_id", "tokens", *_marks(marked)])
     column = table["tokens"].combine_chunks()
     if isinstance(column, pa.ChunkedArray):
         column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
@@ -153,7 +162,7 @@ def read_tokens(folder: Folder, name: str, part: Part = "all") -> ShardTokens:
     values = column.values
     indices: npt.NDArray[np.int32] = values.indices.to_numpy(zero_copy_only=True)
     if part != "all":
-        wanted = held_out(ids) == (part == "held_out")
+        wanted = _held_out(table, ids, marked) == (part == "held_out")
         lengths = np.diff(offsets)
         indices = indices[np.repeat(wanted, lengths)]
         offsets = np.concatenate(([0], np.cumsum(lengths[wanted])))
@@ -161,11 +170,20 @@ def read_tokens(folder: Folder, name: str, part: Part = "all") -> ShardTokens:
     return ShardTokens(ids, offsets, indices, values.dictionary)
 
 
-def read_texts(folder: Folder, name: str, part: Part = "all") -> ShardTexts:
-    """The texts and titles of a shard's pages, or of those for training or held out; in the shard's order."""
-    table = folder.read_table(name, columns=["page_id", "title", "text"])
+def read_texts(folder: Folder, name: str, part: Part = "all", marked: bool = False) -> ShardTexts:
+    """The texts and titles of a shard's pages, or of those for training or held out; see `read_tokens`."""
+    table = folder.read_table(name, columns=["page_id", "title", "text", *_marks(marked)])
     ids: npt.NDArray[np.int64] = table["page_id"].to_numpy()
     if part != "all":
-        wanted = held_out(ids) == (part == "held_out")
+        wanted = _held_out(table, ids, marked) == (part == "held_out")
         table, ids = table.filter(pa.array(wanted)), ids[wanted]
     return ShardTexts(ids, table["title"].to_pylist(), table["text"].to_pylist())
+
+
+def _marks(marked: bool) -> list[str]:
+    return ["held_out"] if marked else []
+
+
+def _held_out(table: pa.Table, ids: npt.NDArray[np.int64], marked: bool) -> npt.NDArray[np.bool_]:
+    chosen: npt.NDArray[np.bool_] = table["held_out"].to_numpy() if marked else held_out(ids)
+    return chosen

@@ -24,7 +24,7 @@ from cluster.connections import LIMIT
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder, filesystem_of
 from cluster.progress import Reporter
-from ingest.documents import BOM, PIECE, DocumentSplit, Part, opened
+from ingest.documents import BOM, PIECE, DocumentSplit, Part, compression_of, opened
 from ingest.download import Part as Remote
 from ingest.download import stored
 from ingest.files import Checksums, found, info, open_file, version_of
@@ -35,12 +35,6 @@ from ingest.web import Version, is_web
 OUTPUT_VERSION = 1
 HEAD = 1 << 16  # bytes of content that are looked at
 
-_COMPRESSIONS = (
-    (b"\x1f\x8b", "gzip"),
-    (b"BZh", "bzip2"),
-    (b"\xfd7zXZ\0", "xz"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
-)
 _JSON_NAME = re.compile(r"\.(jsonl|ndjson|json)(\.(gz|bz2|xz|zst|zstd))?$", re.IGNORECASE)
 
 
@@ -210,7 +204,7 @@ def _sniffed(file: TextFile, stream: Any, reading: TextSettings) -> TextFile:
     stream.seek(0)
     if head.startswith(b"PAR1"):
         return _parquet(file, stream, reading)
-    compression = next((name for magic, name in _COMPRESSIONS if head.startswith(magic)), "")
+    compression = compression_of(head)
     if compression:
         try:
             head = bytes(opened(stream, file.location, compression).read(HEAD))

@@ -34,6 +34,7 @@ from cluster.progress import Reporter, Stage, quantity
 from ingest import texts
 from ingest.corpus import COUNTS, KIND, REDIRECTS
 from ingest.dump import Dump, plan
+from ingest.papers import Papers
 from ingest.settings import IngestSettings
 from ingest.shard_maker import REDIRECT_SCHEMA, RUNS, AnySplit, ShardMaker, SplitRecord, finished
 from ingest.texts import Texts
@@ -238,7 +239,7 @@ def _made(
 
 
 def publish(
-    draft: Draft, source: Source, records: list[SplitRecord], stage: Stage, reporter: Reporter
+    draft: Draft, source: Source | Papers, records: list[SplitRecord], stage: Stage, reporter: Reporter
 ) -> Artefact:
     """The counts merged, the sums checked, the corpus published. `records` in the order of the splits."""
     shards = [shard for record in records for shard in record.shards]
@@ -281,7 +282,7 @@ def publish(
     return draft.publish(counts, files)
 
 
-def _nothing(source: Source, seen: int, dropped: Counter[str], losses: list[str]) -> str:
+def _nothing(source: Source | Papers, seen: int, dropped: Counter[str], losses: list[str]) -> str:
     damage = f" ({losses[0].rstrip('.')})" if losses else ""
     if isinstance(source, Texts):
         kind, units, mend = "corpus", "document", "check --text-column, --documents and --source"

@@ -87,7 +87,7 @@ def _figures(history: History) -> list[dict[str, float]]:
     keys = {
         key: [entry.get(key) for entry in history]
         for key in (history[0] if history else {})
-        if key not in ("epoch", "position", "seconds")
+        if key not in ("epoch", "position", "seconds", "cpu_seconds")
     }
     drawn = [
         key

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.errors import UsageError
-from trainers.characters import REFERENCE, UNKNOWN, Alphabet, derived_alphabet, reference_alphabet
+from trainers.characters import (
+    REFERENCE,
+    UNKNOWN,
+    Alphabet,
+    commonest,
+    counted,
+    derived_alphabet,
+    reference_alphabet,
+)
 
 
 def test_the_reference_alphabet_has_its_83_characters() -> None:
@@ -56,6 +64,13 @@ def test_a_derived_alphabet_keeps_the_commonest_and_breaks_ties_by_code_point() 
     assert derived_alphabet(texts, 2).characters == "ac"
     assert derived_alphabet(texts, 10).characters == "abcé"
     assert derived_alphabet(reversed(texts), 2) == derived_alphabet(texts, 2)
+
+
+def test_what_an_alphabet_lacks_of_counted_text_is_ranked() -> None:
+    counts = counted(["abcc", "cab→", "→b"])
+    assert Alphabet("ab").lacking(counts) == {"c": 3, "→": 2}
+    assert commonest(counts, 3).lacking(counts) == {"→": 2}
+    assert reference_alphabet().lacking(counted([])) == {}
 
 
 def test_an_alphabet_survives_pickling() -> None:

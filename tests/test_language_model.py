@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cluster.errors import UsageError
+from cluster.artefact import Artefact, Draft
+from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
 from cluster.settings import resolve
 from trainers.characters import Alphabet, derived_alphabet, reference_alphabet
+from trainers.checkpoint import Checkpoints
 from trainers.generation import CharacterModel
 from trainers.group import LocalGroup
 from trainers.language_model import CharacterLanguageModel
-from trainers.language_settings import PRESETS, LanguageModelSettings
+from trainers.language_settings import KIND, PRESETS, LanguageModelSettings
+from trainers.loop import LoopSettings, Progress, produce
 from trainers.stream import Ids, ShardStream
 
 SMALL = LanguageModelSettings(
@@ -30,6 +33,7 @@ SMALL = LanguageModelSettings(
     epochs=1,
     epoch_batches=0,
     held_out_characters=0,
+    sample_length=0,
 )
 WORDS = ["the cat sat. ", "a dog ran! ", "the end? "]
 
@@ -64,6 +68,16 @@ class Half:
 
     def sum(self, arrays: list[Any]) -> list[Any]:
         return [array + other for array, other in zip(arrays, self.other, strict=True)]
+
+
+class Silent:
+    """Listens and says nothing."""
+
+    def progress(self, now: Progress) -> bool:
+        return False
+
+    def say(self, sentence: str) -> None:
+        pass
 
 
 def text(seed: int, length: int = 400) -> str:
@@ -226,12 +240,72 @@ def test_what_is_published_needs_no_pickle_and_is_the_same_each_time(tmp_path: P
     state, _ = trained(model)
     counts, files = model.publish(state, Folder(tmp_path / "one"), [])
     _, again = model.publish(state, Folder(tmp_path / "two"), [])
-    assert set(files) == {"model.json", "parameters.npz"} and files == again
+    assert set(files) == {"model.json", "parameters.npz", "card.md"} and files == again
     assert counts["held_out_perplexity"] == pytest.approx(2 ** counts["held_out_bits_per_character"])
     arrays = np.load(tmp_path / "one" / "parameters.npz", allow_pickle=False)
     for name, value in state.items():
         if name.startswith("parameters/"):
             np.testing.assert_array_equal(arrays[name.removeprefix("parameters/")], value)
+
+
+def test_each_epoch_keeps_a_sample_and_the_card_shows_samples_figures_and_unknown_characters(
+    tmp_path: Path,
+) -> None:
+    settings = dataclasses.replace(SMALL, sample_length=30, epochs=3)
+    pages = ["the cat sat. " * 40] * 4
+    alphabet = Alphabet("".join(sorted(set(pages[0]))))
+    stream = Pages(pages, [pages[0][:100]], alphabet, settings)
+    model = CharacterLanguageModel(stream, alphabet, settings, {"ü": 7, "→": 2})
+    draft = Draft(tmp_path, kind=KIND, output_version=1, inputs={}, settings=settings)
+    outcome = produce(model, draft, LocalGroup(), LoopSettings(epochs=3), Silent())
+    samples = [entry["sample"] for entry in outcome.history]
+    assert all(len(sample) == 30 for sample in samples) and len(set(samples)) > 1
+    published = CharacterModel.open(str(tmp_path))
+    assert published.generate("", 30, temperature=0.7, seed=settings.seed) == samples[-1:]
+    counts = Artefact.open(tmp_path).counts
+    assert counts["unknown_characters"] == 9 and counts["unknown"] == {"ü": 7, "→": 2}
+    card = (tmp_path / "card.md").read_text(encoding="utf-8")
+    for sample in samples:
+        assert sample in card
+    assert f"{counts['held_out_bits_per_character']:.3f} bits" in card and "'ü' (7)" in card
+    assert all(entry["cpu_seconds"] > 0 and entry["characters"] == 2080 for entry in outcome.history)
+
+
+def test_short_windows_forget_what_stands_before_them() -> None:
+    """In windows of 50 the state is empty at each start and the first character is not predicted."""
+    held_out = (text(300, 120), text(301, 51), "x", text(302, 50))
+    model = learner(held_out=held_out)
+    state, _ = trained(model)
+    parameters = {name.partition("/")[2]: value for name, value in state.items() if "adam" not in name}
+    loss, characters = 0.0, 0
+    for page in held_out:
+        ids = model.alphabet.encode(page)
+        for first in range(0, len(ids) - 1, 50):
+            window = ids[first : first + 50, None]
+            outputs, _ = model.network.read(parameters, tf.constant(window[:-1]))
+            logits = outputs @ parameters["output/kernel"] + parameters["output/bias"]
+            each = tf.nn.sparse_softmax_cross_entropy_with_logits(window[1:], logits)
+            loss, characters = loss + float(tf.reduce_sum(each)), characters + len(window) - 1
+    assert characters == 49 + 49 + 19 + 49 + 49
+    assert model.bits_in_windows(state) == pytest.approx(loss / characters / math.log(2), rel=1e-5)
+    assert math.isnan(learner(held_out=()).bits_in_windows(state))
+
+
+def test_a_training_that_diverges_stops_and_the_last_good_checkpoint_stays(tmp_path: Path) -> None:
+    settings = dataclasses.replace(SMALL, learning_rate=1e30, sample_length=20, clip=1e30)
+    model = learner(settings)
+    draft = Draft(tmp_path, kind=KIND, output_version=1, inputs={}, settings=settings)
+    loop = LoopSettings(epochs=2, checkpoint_seconds=0.0)
+    with pytest.raises(WordloomError, match=r"Training diverged: .* lower the learning rate"):
+        produce(model, draft, LocalGroup(), loop, Silent())
+    assert not (tmp_path / "manifest.json").exists()
+    for position in (kept := Checkpoints(draft.making.child("checkpoints"))).positions():
+        assert all(np.isfinite(each).all() for each in kept.load(position).arrays.values())
+
+
+def test_the_best_preset_counts_every_character_of_contiguous_text() -> None:
+    settings = resolve(LanguageModelSettings, "language_model", PRESETS["best"])
+    assert settings.carry == "streams" and settings.held_out_characters == 0
 
 
 def test_the_reference_preset_is_the_specified_experiment() -> None:

@@ -20,6 +20,7 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what the unknown character looks li
 CODE_POINTS = 0x110000
 
 Ids = npt.NDArray[np.int32]
+Counts = npt.NDArray[np.int64]
 
 
 class Alphabet:
@@ -71,6 +72,10 @@ class Alphabet:
         codes = _codes(text)
         return _ranked(np.bincount(codes[self._indices[codes] == UNKNOWN]))
 
+    def lacking(self, counts: Counts) -> dict[str, int]:
+        """Of counts of characters (see `counted`) those that the alphabet lacks, the commonest first."""
+        return _ranked(np.where(self._indices == UNKNOWN, counts, 0))
+
 
 def reference_alphabet() -> Alphabet:
     """The 83 characters of the reference experiment."""
@@ -83,18 +88,28 @@ def derived_alphabet(texts: Iterable[str], size: int) -> Alphabet:
 
     Raises UsageError for a size of 0 and for texts without a character.
     """
+    return commonest(counted(texts), size)
+
+
+def commonest(counts: Counts, size: int) -> Alphabet:
+    """The alphabet of `derived_alphabet`, from counts of characters."""
     if size < 1:
         raise UsageError(f"Setting 'language_model.alphabet_size' is {size}; give at least 1.")
+    characters = list(_ranked(counts))[:size]
+    if not characters:
+        raise UsageError("The corpus has no text to derive an alphabet from; ingest it with text = true.")
+    return Alphabet("".join(sorted(characters)))
+
+
+def counted(texts: Iterable[str]) -> Counts:
+    """How often each character occurs in the texts: int64 [CODE_POINTS]."""
     counts = np.zeros(CODE_POINTS, np.int64)
     for text in texts:
         codes = _codes(text)
         if len(codes):
             found = np.bincount(codes)
             counts[: len(found)] += found
-    characters = list(_ranked(counts))[:size]
-    if not characters:
-        raise UsageError("The corpus has no text to derive an alphabet from; ingest it with text = true.")
-    return Alphabet("".join(sorted(characters)))
+    return counts
 
 
 def _codes(text: str) -> npt.NDArray[np.uint32]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cluster.command_line import CommandLine, Options, positive
@@ -24,7 +26,8 @@ def add(line: CommandLine) -> None:
     line.group("train", "a model from a corpus")
     made = _training(line, "embeddings", "skip-gram word vectors")
     made.add_argument("--vocabulary", metavar="DIR", help="the vocabulary (CORPUS/vocabulary)")
-    _training(line, "language-model", "a character-level language model that generates text")
+    words = "a character-level language model that generates text"
+    _training(line, "language-model", words, ("reference", "best", "fast"))
 
     made = line.add("neighbours", "the words nearest to a word", neighbours)
     made.add_argument("--vectors", required=True, metavar="DIR", help="trained vectors")
@@ -70,12 +73,20 @@ def add(line: CommandLine) -> None:
     made.add_argument("--top-k", type=int, default=0, metavar="K", help="choose among the K likeliest")
     made.add_argument("--top-p", type=float, default=1.0, metavar="P", help="choose among a share P")
     made.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same text")
+    made.add_argument("--count", type=positive, default=1, metavar="N", help="how many texts (1)")
+
+    made = line.add("score", "how likely a language model finds a text: bits a character", score)
+    made.add_argument("--model", required=True, metavar="DIR", help="a trained language model")
+    given = made.add_mutually_exclusive_group(required=True)
+    given.add_argument("--text", metavar="TEXT", help="the text")
+    given.add_argument("--input", metavar="FILE", help="a file of UTF-8 that holds it (-: standard input)")
+    made.add_argument("--each", action="store_true", help="every character's log-probability, too")
 
 
-def _training(line: CommandLine, kind: str, words: str) -> Any:
-    made = line.add(
-        f"train {kind}", words, train, line.ray, line.device, presets=("reference", "fast"), kind=kind
-    )
+def _training(
+    line: CommandLine, kind: str, words: str, presets: Sequence[str] = ("reference", "fast")
+) -> Any:
+    made = line.add(f"train {kind}", words, train, line.ray, line.device, presets=presets, kind=kind)
     made.add_argument("--corpus", required=True, metavar="DIR", help="an ingested corpus")
     made.add_argument("--output", required=True, metavar="DIR", help="where the model goes")
     return made
@@ -198,22 +209,76 @@ def import_(options: Options) -> dict[str, Any]:
 
 
 def generate(options: Options) -> dict[str, Any]:
+    """Texts that go on from a seed text: the first one is printed as it is made, the others behind it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from trainers.generation import CharacterModel
 
-    pieces: list[str] = []
-    if not options.json:
-        print(options.seed_text, end="", flush=True)
-    for piece in CharacterModel.open(options.model).stream(
+    model = CharacterModel.open(options.model)
+    made = model.stream(
         options.seed_text,
         options.length,
         temperature=options.temperature,
         top_k=options.top_k,
         top_p=options.top_p,
         seed=options.seed,
-    ):
-        pieces += piece
+        count=options.count,
+    )
+    unknown = model.alphabet.unknown(options.seed_text)
+    _say_unknown(unknown, "the seed text")
+    if not options.json:
+        print(options.seed_text, end="", flush=True)
+    texts = [""] * options.count
+    for pieces in made:
+        texts = [text + piece for text, piece in zip(texts, pieces, strict=True)]
         if not options.json:
-            print(*piece, end="", flush=True)
-    options.say("")
-    return {"seed_text": options.seed_text, "text": "".join(pieces)}
+            print(pieces[0], end="", flush=True)
+    options.say("", *(f"\n{options.seed_text}{text}" for text in texts[1:]))
+    return {"seed_text": options.seed_text, "unknown": unknown, "text": texts[0], "texts": texts}
+
+
+def score(options: Options) -> dict[str, Any]:
+    """What a model thinks of a text that is read from a document's beginning."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from trainers.generation import CharacterModel
+
+    model = CharacterModel.open(options.model)
+    text = options.text if options.text is not None else _input(options.input)
+    found = model.score(text)
+    unknown = model.alphabet.unknown(text)
+    _say_unknown(unknown, "the text")
+    bits, perplexity = found.bits_per_character, found.perplexity
+    each = [[one, float(log)] for one, log in zip(text, found.log_probabilities, strict=True)]
+    if options.each:
+        options.say(*(f"{log:9.4f}  {one!r}" for one, log in each))
+    mean = "" if bits is None else f", {bits:.4f} bits a character, perplexity {perplexity:.4f}"
+    options.say(f"{len(text):,} characters, log-probability {found.log_probability:.4f}{mean}.")
+    return {
+        "characters": len(text),
+        "unknown": unknown,
+        "log_probability": found.log_probability,
+        "bits_per_character": bits,
+        "perplexity": perplexity,
+        **({"each": each} if options.each else {}),
+    }
+
+
+def _say_unknown(unknown: Mapping[str, int], where: str) -> None:
+    if unknown:
+        named = ", ".join(f"{one!r} ({count})" for one, count in list(unknown.items())[:5])
+        more = ", ..." if len(unknown) > 5 else ""
+        print(f"! The model does not know these characters of {where}: {named}{more}.", file=sys.stderr)
+
+
+def _input(name: str) -> str:
+    """The text of a file, byte for byte: line ends are characters like any other."""
+    from cluster.errors import UsageError, WordloomError
+
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return data.decode()
+    except OSError as error:
+        raise UsageError(f"Cannot read {name!r} ({error.strerror}); check --input.") from error
+    except UnicodeDecodeError as error:
+        raise WordloomError(
+            f"{name!r} is no UTF-8 ({error.reason} at byte {error.start}); convert it."
+        ) from error

@@ -83,7 +83,7 @@ def events(curve: Curve, history: History) -> bytes:
 
 
 def _figures(history: History) -> list[dict[str, float]]:
-    """The figures after each epoch, without counts, which are whole numbers throughout."""
+    """The figures after each epoch, without texts and without counts, which are whole numbers throughout."""
     keys = {
         key: [entry.get(key) for entry in history]
         for key in (history[0] if history else {})
@@ -92,7 +92,7 @@ def _figures(history: History) -> list[dict[str, float]]:
     drawn = [
         key
         for key, values in keys.items()
-        if not all(value is None or value == int(value) for value in values)
+        if not all(value is None or isinstance(value, str) or value == int(value) for value in values)
     ]
     return [{key: entry[key] for key in drawn if entry.get(key) is not None} for entry in history]
 

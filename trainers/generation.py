@@ -106,9 +106,15 @@ class CharacterModel:
     def __init__(self, alphabet: Alphabet, network: Recurrent, parameters: Mapping[str, np.ndarray]) -> None:
         self.alphabet = alphabet
         self.network = network
-        self._parameters = {name: tf.constant(parameters[name]) for name in self.shapes(alphabet, network)}
+        self.take(parameters)
         self._read = tf.function(self._read_chunk, jit_compile=True, autograph=False)
         self._sample = tf.function(self._sample_chunk, jit_compile=True, autograph=False)
+
+    def take(self, parameters: Mapping[str, Any]) -> None:
+        """Other parameters of the same shapes; what is compiled stays."""
+        self._parameters = {
+            name: tf.constant(parameters[name]) for name in self.shapes(self.alphabet, self.network)
+        }
 
     @staticmethod
     def shapes(alphabet: Alphabet, network: Recurrent) -> dict[str, tuple[int, ...]]:

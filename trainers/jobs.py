@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Raised by hand when a stage's output changes; tests/test_golden_training.py guards both.
 EMBEDDINGS_VERSION = 2
-LANGUAGE_MODEL_VERSION = 1
+LANGUAGE_MODEL_VERSION = 2
 VECTORS = vectors.KIND
 LANGUAGE_MODEL = language_settings.KIND
 

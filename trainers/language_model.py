@@ -19,9 +19,10 @@ import tensorflow as tf
 
 from cluster.folder import FileRecord, Folder
 from ingest.corpus import Corpus
-from trainers.characters import UNKNOWN, Alphabet, derived_alphabet, reference_alphabet
+from trainers.characters import UNKNOWN, Alphabet, commonest, counted, reference_alphabet
 from trainers.generation import CharacterModel
 from trainers.group import Group
+from trainers.language_card import CARD, card
 from trainers.language_settings import LanguageModelSettings
 from trainers.optimiser import Adam, clipped, global_norm
 from trainers.recurrent import Recurrent
@@ -29,7 +30,9 @@ from trainers.state import State, averaged, joined, parts, saved
 from trainers.stream import Block, CharacterStream, Stream
 from trainers.windows import Windows, cut_streams, cut_windows
 
-ALPHABET_CHARACTERS = 20_000_000  # an alphabet is derived from so many characters at most
+ALPHABET_CHARACTERS = 20_000_000  # of so many at most the characters are counted, for alphabet and manifest
+NAMED_UNKNOWN = 100  # characters outside the alphabet that the manifest names
+SAMPLE_TEMPERATURE = 0.7
 EVALUATION_LANES = 64
 EVALUATION_STEPS = 128
 SHORT_WINDOW = 50  # characters; the window of the reference experiment
@@ -42,9 +45,9 @@ Ids = npt.NDArray[np.int32]
 
 def language_model(corpus: Corpus, settings: LanguageModelSettings) -> CharacterLanguageModel:
     """The learner for a corpus that was ingested with its text."""
-    alphabet = reference_alphabet()
-    if settings.alphabet == "derived":
-        alphabet = derived_alphabet(_training_texts(corpus, ALPHABET_CHARACTERS), settings.alphabet_size)
+    counts = counted(_training_texts(corpus, ALPHABET_CHARACTERS))
+    derived = settings.alphabet == "derived"
+    alphabet = commonest(counts, settings.alphabet_size) if derived else reference_alphabet()
     stream = CharacterStream(
         corpus,
         alphabet,
@@ -54,15 +57,25 @@ def language_model(corpus: Corpus, settings: LanguageModelSettings) -> Character
         epoch_blocks=-(-settings.epoch_batches // settings.windows),
         separator="",  # a page begins with the alphabet's start symbol instead
     )
-    return CharacterLanguageModel(stream, alphabet, settings)
+    return CharacterLanguageModel(stream, alphabet, settings, alphabet.lacking(counts))
 
 
 class CharacterLanguageModel:
-    """The learner (see `trainers.loop.Learner`). The loss is the mean over characters, in nats."""
+    """The learner (see `trainers.loop.Learner`). The loss is the mean over characters, in nats.
 
-    def __init__(self, stream: Stream, alphabet: Alphabet, settings: LanguageModelSettings) -> None:
+    `unknown` counts the characters of the training text that the alphabet lacks, for the manifest.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        alphabet: Alphabet,
+        settings: LanguageModelSettings,
+        unknown: Mapping[str, int] | None = None,
+    ) -> None:
         self.stream = stream
         self.alphabet = alphabet
+        self.unknown = dict(unknown or {})
         self.settings = settings
         self.blocks_per_exchange = settings.exchange_blocks
         self.network = Recurrent(
@@ -77,6 +90,7 @@ class CharacterLanguageModel:
         self.shapes = CharacterModel.shapes(alphabet, self.network)
         self.adam = Adam()
         self._held_out: list[Ids] | None = None
+        self._sampler: CharacterModel | None = None
         # XLA: 1.8 times the characters a second at 16 x 32, 1.5 times at 32 x 64; about 4 s to compile.
         self._train = tf.function(self._train_batches, jit_compile=True, autograph=False)
         self._losses = tf.function(self._window_losses, jit_compile=True, autograph=False)
@@ -121,9 +135,13 @@ class CharacterLanguageModel:
     def exchange(self, state: State, group: Group, weight: float) -> State:
         return averaged(state, group, weight)
 
-    def evaluate(self, state: State) -> Mapping[str, float]:
+    def evaluate(self, state: State) -> Mapping[str, float | str]:
         """Every character of the held-out pages (or of as many as the settings allow), each page read from
-        its beginning with the carry kept. NaN where the corpus has no held-out page."""
+        its beginning with the carry kept, and a sample. NaN where the corpus has no held-out page."""
+        sample = {"sample": self.sample(state)} if self.settings.sample_length else {}
+        return {**self._held_out_figures(state), **sample}
+
+    def _held_out_figures(self, state: State) -> dict[str, float]:
         parameters, _ = parts(state)
         loss, characters, unknown, pages = 0.0, 0, 0, 0
         for group in _groups(self._pages()):
@@ -163,6 +181,23 @@ class CharacterLanguageModel:
             characters += int(weights.sum())
         return loss / characters / math.log(2) if characters else math.nan
 
+    def sample(self, state: State) -> str:
+        """What the model writes from a document's beginning; the same random numbers after every epoch."""
+        if not all(bool(tf.reduce_all(tf.math.is_finite(each))) for each in parts(state)[0].values()):
+            return ""  # the loop is about to stop
+        return self._model(state).generate(
+            "", self.settings.sample_length, temperature=SAMPLE_TEMPERATURE, seed=self.settings.seed
+        )[0]
+
+    def _model(self, state: State) -> CharacterModel:
+        """The model of a state; its loops are compiled once."""
+        parameters, _ = parts(state)
+        if self._sampler is None:
+            self._sampler = CharacterModel(self.alphabet, self.network, parameters)
+        else:
+            self._sampler.take(parameters)
+        return self._sampler
+
     def save(self, state: State) -> dict[str, np.ndarray]:
         return saved(state)
 
@@ -172,18 +207,18 @@ class CharacterLanguageModel:
     def publish(
         self, state: State, folder: Folder, history: list[dict[str, Any]]
     ) -> tuple[dict[str, Any], dict[str, FileRecord]]:
-        parameters, _ = parts(state)
-        model = CharacterModel(
-            self.alphabet, self.network, {name: each.numpy() for name, each in parameters.items()}
-        )
         counts: dict[str, Any] = {
             "alphabet": len(self.alphabet.characters),
             "parameters": sum(math.prod(shape) for shape in self.shapes.values()),
+            "unknown_characters": sum(self.unknown.values()),
+            "unknown": dict(itertools.islice(self.unknown.items(), NAMED_UNKNOWN)),
         }
-        figures = self.evaluate(state)
-        short = {"held_out_bits_windows_50": self.bits_in_windows(state)}
-        counts |= {name: value for name, value in {**figures, **short}.items() if math.isfinite(value)}
-        return counts, model.write(folder)
+        figures = self._held_out_figures(state)
+        figures["held_out_bits_windows_50"] = self.bits_in_windows(state)
+        counts |= {name: value for name, value in figures.items() if math.isfinite(value)}
+        files = self._model(state).write(folder)
+        text = card(self.settings, self.alphabet, counts, history)
+        return counts, {**files, CARD: folder.write(CARD, text.encode())}
 
     # what a block becomes
 

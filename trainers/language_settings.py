@@ -32,7 +32,8 @@ class LanguageModelSettings:
     loss end it (0: never).
 
     Workers average their parameters and Adam's slots every `exchange_blocks` blocks.
-    `held_out_characters` bounds what an evaluation reads (0: all of the held-out pages).
+    `held_out_characters` bounds what an evaluation reads (0: all of the held-out pages). After each epoch a
+    sample of `sample_length` characters is made and kept in the history (0: none).
     """
 
     cell: str = "gru"
@@ -57,6 +58,7 @@ class LanguageModelSettings:
     patience: int = 0
     exchange_blocks: int = 4
     held_out_characters: int = 60_000
+    sample_length: int = 200
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -84,6 +86,7 @@ class LanguageModelSettings:
             "patience": 0,
             "exchange_blocks": 1,
             "held_out_characters": 0,
+            "sample_length": 0,
             "seed": 0,
         }
         for name, least in at_least.items():

@@ -65,9 +65,10 @@ class Learner(Protocol):
         worker without a block has 0.
         """
 
-    def evaluate(self, state: State) -> Mapping[str, float]:
+    def evaluate(self, state: State) -> Mapping[str, float | str]:
         """Figures on held-out pages, with ``held_out_loss`` (nats a unit, lower is better; NaN where nothing
-        is held out). Leaves the state as it is. Every worker evaluates, worker 0's figures count."""
+        is held out); a string is kept in the history as it is. Leaves the state as it is. Every worker
+        evaluates, worker 0's figures count."""
 
     def save(self, state: State) -> Arrays:
         """All that goes into a checkpoint, as arrays without objects; names may hold ``/``."""
@@ -361,7 +362,7 @@ def _stopped(run: _Run, per_epoch: int, settings: LoopSettings) -> bool:
     return (run.position - best) // per_epoch >= settings.patience
 
 
-def _entry(run: _Run, per_epoch: int, figures: Mapping[str, float | None]) -> dict[str, Any]:
+def _entry(run: _Run, per_epoch: int, figures: Mapping[str, Any]) -> dict[str, Any]:
     means = {name[: -len("_sum")] for name in run.sums if name.endswith("_sum")}
     return {
         "epoch": run.position // per_epoch,
@@ -373,9 +374,12 @@ def _entry(run: _Run, per_epoch: int, figures: Mapping[str, float | None]) -> di
     }
 
 
-def _measured(figures: Mapping[str, float]) -> dict[str, float | None]:
+def _measured(figures: Mapping[str, float | str]) -> dict[str, Any]:
     """The figures, None in place of NaN: what nothing was held out for."""
-    return {name: None if math.isnan(value) else float(value) for name, value in figures.items()}
+    return {
+        name: value if isinstance(value, str) else None if math.isnan(value) else float(value)
+        for name, value in figures.items()
+    }
 
 
 def _progress(run: _Run, stream: Stream, total: int, loss: float | None, exchanged: float) -> Progress:

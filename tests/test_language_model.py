@@ -3,6 +3,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from trainers.group import LocalGroup
 from trainers.language_model import CharacterLanguageModel
 from trainers.language_settings import KIND, PRESETS, LanguageModelSettings
 from trainers.loop import LoopSettings, Progress, produce
+from trainers.state import parts
 from trainers.stream import Ids, ShardStream
 
 SMALL = LanguageModelSettings(
@@ -35,6 +39,7 @@ SMALL = LanguageModelSettings(
     held_out_characters=0,
     sample_length=0,
 )
+ROOT = Path(__file__).resolve().parent.parent
 WORDS = ["the cat sat. ", "a dog ran! ", "the end? "]
 
 
@@ -276,7 +281,8 @@ def test_short_windows_forget_what_stands_before_them() -> None:
     held_out = (text(300, 120), text(301, 51), "x", text(302, 50))
     model = learner(held_out=held_out)
     state, _ = trained(model)
-    parameters = {name.partition("/")[2]: value for name, value in state.items() if "adam" not in name}
+    model_of = CharacterModel(model.alphabet, model.network, parts(state)[0])
+    parameters = model_of.parameters
     loss, characters = 0.0, 0
     for page in held_out:
         ids = model.alphabet.encode(page)
@@ -287,20 +293,22 @@ def test_short_windows_forget_what_stands_before_them() -> None:
             each = tf.nn.sparse_softmax_cross_entropy_with_logits(window[1:], logits)
             loss, characters = loss + float(tf.reduce_sum(each)), characters + len(window) - 1
     assert characters == 49 + 49 + 19 + 49 + 49
-    assert model.bits_in_windows(state) == pytest.approx(loss / characters / math.log(2), rel=1e-5)
-    assert math.isnan(learner(held_out=()).bits_in_windows(state))
+    found = model_of.bits_in_windows(map(model.alphabet.encode, held_out))
+    assert found == pytest.approx(loss / characters / math.log(2), rel=1e-5)
+    assert math.isnan(model_of.bits_in_windows([]))
 
 
-def test_a_training_that_diverges_stops_and_the_last_good_checkpoint_stays(tmp_path: Path) -> None:
-    settings = dataclasses.replace(SMALL, learning_rate=1e30, sample_length=20, clip=1e30)
-    model = learner(settings)
-    draft = Draft(tmp_path, kind=KIND, output_version=1, inputs={}, settings=settings)
-    loop = LoopSettings(epochs=2, checkpoint_seconds=0.0)
-    with pytest.raises(WordloomError, match=r"Training diverged: .* lower the learning rate"):
-        produce(model, draft, LocalGroup(), loop, Silent())
+def test_a_training_that_diverges_stops_and_the_last_good_checkpoint_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = learner(dataclasses.replace(SMALL, sample_length=20))
+    monkeypatch.setattr(model, "rate", lambda index, total: 0.01 if index < 8 else 3e38)
+    draft = Draft(tmp_path, kind=KIND, output_version=1, inputs={}, settings=SMALL)
+    with pytest.raises(WordloomError, match=r"diverged: .* last good checkpoint is that of block 8 "):
+        produce(model, draft, LocalGroup(), LoopSettings(checkpoint_seconds=0.0), Silent())
     assert not (tmp_path / "manifest.json").exists()
-    for position in (kept := Checkpoints(draft.making.child("checkpoints"))).positions():
-        assert all(np.isfinite(each).all() for each in kept.load(position).arrays.values())
+    kept = Checkpoints(draft.making.child("checkpoints")).load(8)
+    assert all(np.isfinite(each).all() for each in kept.arrays.values())
 
 
 def test_the_best_preset_counts_every_character_of_contiguous_text() -> None:
@@ -320,6 +328,39 @@ def test_the_reference_preset_is_the_specified_experiment() -> None:
     windows = model.windows(stream.block(0))
     assert windows.inputs.shape == (10, 49, 100)
     assert windows.weights.all()
+
+
+KILLED = """
+import os, signal, sys
+from tests import test_language_model as made
+
+class Killer(made.Silent):
+    def progress(self, now):
+        if now.position == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+made.produced(sys.argv[1], Killer())
+"""
+
+
+def produced(place: str | Path, listener: Any) -> Path:
+    """A training of two epochs with a checkpoint after every interval."""
+    draft = Draft(place, kind=KIND, output_version=1, inputs={}, settings=SMALL)
+    produce(learner(), draft, LocalGroup(), LoopSettings(epochs=2, checkpoint_seconds=0.0), listener)
+    return Path(place)
+
+
+@pytest.mark.slow
+def test_a_training_that_was_killed_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    whole = produced(tmp_path / "whole", Silent())
+    place = tmp_path / "killed"
+    command = [sys.executable, "-c", KILLED, str(place), "52"]  # in the second epoch of 40 blocks
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    assert not (place / "manifest.json").exists()
+    produced(place, Silent())
+    for name in ("model.json", "parameters.npz", "curve.json"):
+        assert (place / name).read_bytes() == (whole / name).read_bytes(), name
 
 
 @pytest.mark.real_data

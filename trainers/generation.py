@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import json
 import math
 import secrets
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,8 @@ from trainers.recurrent import Recurrent
 FORMAT = 1
 CHUNK = 256  # characters a call of the compiled loops; calls of 64 cost a quarter more a character
 LANES = 64  # sequences in one call; more are made in parts
+SHORT_WINDOW = 50  # characters; that of the reference experiment
+WINDOW_LANES = 512  # windows scored at once
 CARRY = struct.Struct("<QQII")  # position, seed, first, count
 HOTTEST = 1e4  # temperatures above differ from it by less than a float holds
 
@@ -107,12 +110,13 @@ class CharacterModel:
         self.alphabet = alphabet
         self.network = network
         self.take(parameters)
+        self._window_losses = tf.function(self._losses, jit_compile=True, autograph=False)
         self._read = tf.function(self._read_chunk, jit_compile=True, autograph=False)
         self._sample = tf.function(self._sample_chunk, jit_compile=True, autograph=False)
 
     def take(self, parameters: Mapping[str, Any]) -> None:
         """Other parameters of the same shapes; what is compiled stays."""
-        self._parameters = {
+        self.parameters = {
             name: tf.constant(parameters[name]) for name in self.shapes(self.alphabet, self.network)
         }
 
@@ -157,7 +161,7 @@ class CharacterModel:
     def write(self, folder: Folder) -> dict[str, FileRecord]:
         """Writes ``model.json`` and ``parameters.npz``; the same model gives the same bytes."""
         data = io.BytesIO()
-        np.savez(data, **{name: value.numpy() for name, value in self._parameters.items()})
+        np.savez(data, **{name: value.numpy() for name, value in self.parameters.items()})
         described = {
             "format": FORMAT,
             "alphabet": self.alphabet.characters,
@@ -337,7 +341,7 @@ class CharacterModel:
         for begin in range(0, n, CHUNK):
             steps = min(CHUNK, n - begin)
             ids, last, state = self._sample(
-                self._parameters,
+                self.parameters,
                 tf.constant(last),
                 tf.constant(state),
                 tf.constant(_uniform(seeds, firsts, positions + np.uint64(begin))),
@@ -396,6 +400,22 @@ class CharacterModel:
                 results[each] = Score(logs[: len(encoded[each]) - 1, lane].copy())
         return [results[each] for each in range(len(texts))]
 
+    def bits_in_windows(self, documents: Iterable[npt.NDArray[np.int32]], size: int = SHORT_WINDOW) -> float:
+        """Bits a character of documents (ids) in windows as the reference cuts them, one behind the other:
+        the state begins empty, and a window's first character is read and not predicted. NaN without any."""
+        windows = (ids[first : first + size] for ids in documents for first in range(0, len(ids) - 1, size))
+        loss, characters = 0.0, 0
+        while many := list(itertools.islice(windows, WINDOW_LANES)):
+            ids = np.zeros((size, WINDOW_LANES), np.int32)
+            weights = np.zeros((size - 1, WINDOW_LANES), np.float32)
+            for lane, window in enumerate(many):
+                ids[: len(window), lane] = window
+                weights[: len(window) - 1, lane] = 1
+            losses = self._window_losses(self.parameters, tf.constant(ids)).numpy()
+            loss += float((losses * weights).sum(dtype=np.float64))
+            characters += int(weights.sum())
+        return loss / characters / math.log(2) if characters else math.nan
+
     def _with_start(self, text: str) -> npt.NDArray[np.int32]:
         return np.concatenate([np.array([self.alphabet.start], np.int32), self.alphabet.encode(text)])
 
@@ -407,11 +427,17 @@ class CharacterModel:
         padded = np.zeros((CHUNK + 1, ids.shape[1]), np.int32)
         padded[: len(ids)] = ids
         logs, after = self._read(
-            self._parameters, tf.constant(padded), tf.constant(state), tf.constant(steps, tf.int32)
+            self.parameters, tf.constant(padded), tf.constant(state), tf.constant(steps, tf.int32)
         )
         return logs.numpy()[:steps], after.numpy()
 
     # the compiled loops
+
+    def _losses(self, parameters: Mapping[str, tf.Tensor], ids: tf.Tensor) -> tf.Tensor:
+        """The loss in nats of ids[1:], each from those before it and an empty state."""
+        outputs, _ = self.network.read(parameters, ids[:-1])
+        logits = outputs @ parameters["output/kernel"] + parameters["output/bias"]
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(ids[1:], logits)
 
     def _logits(
         self, parameters: Mapping[str, tf.Tensor], ids: tf.Tensor, state: tf.Tensor

@@ -35,8 +35,6 @@ NAMED_UNKNOWN = 100  # characters outside the alphabet that the manifest names
 SAMPLE_TEMPERATURE = 0.7
 EVALUATION_LANES = 64
 EVALUATION_STEPS = 128
-SHORT_WINDOW = 50  # characters; the window of the reference experiment
-SHORT_LANES = 1024
 LOWEST_RATE = 0.05  # where a linear schedule ends, as a share of the rate
 OPTIMISER = "adam"  # its slots' names begin with it
 
@@ -159,28 +157,6 @@ class CharacterLanguageModel:
             "held_out_pages": pages,
         }
 
-    def bits_in_windows(self, state: State) -> float:
-        """Bits a character of the held-out pages in windows of 50 as the reference cuts them, one behind the
-        other: the state begins empty, and the first character is read and not predicted."""
-        parameters, _ = parts(state)
-        loss, characters = 0.0, 0
-        windows = (
-            ids[first : first + SHORT_WINDOW]
-            for ids in self._pages()
-            for first in range(0, len(ids) - 1, SHORT_WINDOW)
-        )
-        carry = self.network.zero_carry(SHORT_LANES)
-        while many := list(itertools.islice(windows, SHORT_LANES)):
-            ids = np.zeros((SHORT_WINDOW, SHORT_LANES), np.int32)
-            weights = np.zeros((SHORT_WINDOW - 1, SHORT_LANES), np.float32)
-            for lane, window in enumerate(many):
-                ids[: len(window), lane] = window
-                weights[: len(window) - 1, lane] = 1
-            losses, _ = self._losses(parameters, tf.constant(ids[:-1]), tf.constant(ids[1:]), carry)
-            loss += float((losses.numpy() * weights).sum(dtype=np.float64))
-            characters += int(weights.sum())
-        return loss / characters / math.log(2) if characters else math.nan
-
     def sample(self, state: State) -> str:
         """What the model writes from a document's beginning; the same random numbers after every epoch."""
         if not all(bool(tf.reduce_all(tf.math.is_finite(each))) for each in parts(state)[0].values()):
@@ -214,7 +190,7 @@ class CharacterLanguageModel:
             "unknown": dict(itertools.islice(self.unknown.items(), NAMED_UNKNOWN)),
         }
         figures = self._held_out_figures(state)
-        figures["held_out_bits_windows_50"] = self.bits_in_windows(state)
+        figures["held_out_bits_windows_50"] = self._model(state).bits_in_windows(self._pages())
         counts |= {name: value for name, value in figures.items() if math.isfinite(value)}
         files = self._model(state).write(folder)
         text = card(self.settings, self.alphabet, counts, history)

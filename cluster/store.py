@@ -121,7 +121,7 @@ def describe(artefact: Artefact) -> str:
     sources = [
         f"{name} {given.location}"
         for name, given in artefact.manifest.inputs.items()
-        if given.kind in ("dump", "text", "url")
+        if given.kind in ("dump", "text", "abstracts", "url")
     ]
     source = f" from {'; '.join(sources)}" if sources else ""
     return f"{artefact.kind} {artefact.identity[:SHORT]} ({quantity(artefact.bytes, 'B')}) {figures}{source}"

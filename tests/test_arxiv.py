@@ -188,3 +188,34 @@ def test_genuine_replies_are_understood(data: Path) -> None:
     with pytest.raises(WordloomError, match="incorrect id format for abc"):
         parse(json.loads(refused.read_text())["body"].encode())
     assert len(parse((folder / "del_maestro.xml").read_bytes()).entries) == 10
+
+
+@pytest.mark.real_data
+def test_a_server_that_gives_genuine_replies_is_harvested(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = data / "abstracts"
+    bodies = [
+        json.loads(next(folder.glob(f"q_testing_s{start}_*.json")).read_text())["body"].encode()
+        for start in (0, 10, 20, 30)
+    ]
+    entries = [entry for body in bodies for entry in parse(body).entries]
+    wanted = len(distinct(entries).abstracts)
+    monkeypatch.setattr(arxiv, "PAGE", 10)
+    (refused,) = folder.glob("id_abc*.json")
+    (empty,) = folder.glob("id_0000*.json")
+    with api(0) as server:
+        # The server is busy, then hands out a page that it cut; both are asked for again.
+        cut = (200, bodies[1][:2000], {})
+        pages = [(200, body, {}) for body in bodies]
+        server.faults = [(503, b"", {"Retry-After": "1"}), pages[0], cut, *pages[1:]]
+        found = gathered(server, tmp_path / "a", wanted)
+        assert [each["start"] for each in server.asked] == ["0", "0", "10", "10", "20", "30"]
+        assert sorted(each.id for each in found.abstracts) == sorted({each.id for each in entries})
+        assert found.dropped.total() == len(entries) - wanted
+        server.faults = [(400, json.loads(refused.read_text())["body"].encode(), {})]
+        with pytest.raises(WordloomError, match="incorrect id format for abc"):
+            gathered(server, tmp_path / "b")
+        server.faults = [(200, json.loads(empty.read_text())["body"].encode(), {})]
+        with pytest.raises(WordloomError, match="no paper for"):
+            gathered(server, tmp_path / "c")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -44,6 +45,16 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     rows = [f'{{"id": {n}, "body": "A note of some words, number {n}."}}' for n in range(300)]
     (tmp_path / "notes" / "a.jsonl").write_text("\n".join(rows))
+    papers = [
+        {
+            "id": f"1001.{n:04d}",
+            "title": f"T {n}",
+            "abstract": f"We train network {n}. " * 9,
+            "created": "2010",
+        }
+        for n in range(60)
+    ]
+    (tmp_path / "papers.jsonl").write_text("\n".join(map(json.dumps, papers)))
     for command in COMMANDS:
         words = shlex.split(command)
         if words[:2] == ["make", "test"]:

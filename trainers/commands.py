@@ -227,11 +227,12 @@ def generate(options: Options) -> dict[str, Any]:
     _say_unknown(unknown, "the seed text")
     if not options.json:
         print(options.seed_text, end="", flush=True)
-    texts = [""] * options.count
+    chunks: list[list[str]] = []
     for pieces in made:
-        texts = [text + piece for text, piece in zip(texts, pieces, strict=True)]
+        chunks.append(pieces)
         if not options.json:
             print(pieces[0], end="", flush=True)
+    texts = ["".join(pieces[number] for pieces in chunks) for number in range(options.count)]
     options.say("", *(f"\n{options.seed_text}{text}" for text in texts[1:]))
     return {"seed_text": options.seed_text, "unknown": unknown, "text": texts[0], "texts": texts}
 

@@ -193,6 +193,10 @@ def _paper(row: bytes) -> Abstract | str:
         return "malformed"
     if not isinstance(text, str) or not identifier:
         return "missing"
+    try:
+        f"{identifier} {title} {text}".encode()
+    except UnicodeEncodeError:  # half a character, which JSON can spell and no shard can hold
+        return "encoding"
     terms = categories if isinstance(categories, list) else str(categories).replace(",", " ").split()
     return Abstract(
         normalised_id(str(identifier)),

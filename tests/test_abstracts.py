@@ -101,6 +101,7 @@ def test_what_is_no_paper_is_counted_by_reason(tmp_path: Path) -> None:
         row(7, abstract=7),
         row(8, id=""),
         "[1, 2]",
+        '{"id": "1", "abstract": "\\ud800"}',
         "{broken",
         "",
         row(9, abstract="two\n lines"),
@@ -109,13 +110,14 @@ def test_what_is_no_paper_is_counted_by_reason(tmp_path: Path) -> None:
     assert texts(corpus, "all") == ["text 1", "text 2", "two lines"]
     assert corpus.counts["dropped"] == {
         "empty": 0,
+        "encoding": 1,
         "malformed": 2,
         "missing": 3,
         "the same paper": 1,
         "the same text": 1,
         "without text": 1,
     }
-    assert corpus.counts["pages_in_dump"] == 11
+    assert corpus.counts["pages_in_dump"] == 12
 
 
 def test_entries_that_the_api_never_gave_stand_among_the_losses(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ def test_the_dashboard_is_provisioned_with_the_data_source_that_its_panels_ask()
 def test_promtool_accepts_configuration_and_rules_and_every_alert_case_holds(tmp_path: Path) -> None:
     for command in (
         ["check", "config", "prometheus.yml"],
+        ["check", "config", "kubernetes.yml"],
         ["check", "rules", "recording.yml", "alerts.yml"],
         ["test", "rules", "alerts_test.yml"],
     ):
@@ -224,7 +225,8 @@ def test_prometheus_scrapes_a_live_run_and_answers_every_query_of_the_dashboard(
                         del unanswered[name]
                 if not unanswered:
                     break
-            assert not unanswered, (unanswered, errors, (tmp_path / "run.log").read_text()[-2000:])
+            said = (tmp_path / "run.log").read_text()
+            assert not unanswered, f"no value for {sorted(unanswered)}; {errors}; the run said: {said}"
             groups = answer(f"{api}/rules")["data"]["groups"]
             assert {rule["name"] for group in groups for rule in group["rules"]} == {*RECORDED, *ALERTS}
             assert {rule["health"] for group in groups for rule in group["rules"]} == {"ok"}

@@ -37,6 +37,7 @@ from typing import Any
 from cluster.claim import CLAIMS, take
 from cluster.errors import WordloomError
 from cluster.folder import FileRecord, Folder
+from cluster.probe import PROBES
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -264,7 +265,8 @@ class Draft:
     def _refuse_foreign(self) -> None:
         if _begun(self.folder) is not None:
             return
-        foreign = [name for name in self.folder.names() if not name.startswith(f"{MAKING}/")]
+        ours = (f"{MAKING}/", f"{PROBES}/")
+        foreign = [name for name in self.folder.names() if not name.startswith(ours)]
         if foreign:
             raise WordloomError(
                 f"{self.location!r} holds files that are not ours ({foreign[0]!r}); "

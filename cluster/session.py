@@ -19,6 +19,7 @@ from typing import Any
 
 from cluster.artefact import libraries
 from cluster.errors import WordloomError
+from cluster.probe import check_nodes
 
 LOOPBACK = "127.0.0.1"
 # What a Ray of our own is started with. Each is a default: the environment of the user wins.
@@ -50,12 +51,17 @@ class Session:
 
 @contextmanager
 def session(
-    address: str | None = None, *, cpus: int | None = None, dashboard: bool = True
+    address: str | None = None,
+    *,
+    cpus: int | None = None,
+    dashboard: bool = True,
+    home: str | os.PathLike[str] | None = None,
 ) -> Iterator[Session]:
     """Starts or joins Ray for the length of the block.
 
     `address` None joins the cluster of the job that this process runs in (RAY_ADDRESS) and else starts
-    one; ``"local"`` always starts one. Raises WordloomError where Ray cannot be started or reached, and
+    one; ``"local"`` always starts one. Where other nodes will work too, each must reach `home`, the folder
+    that they write to. Raises WordloomError where Ray cannot be started or reached, and
     where this node has other libraries than the job was submitted with.
     """
     _compare_libraries()
@@ -67,6 +73,7 @@ def session(
     import ray
 
     if ray.is_initialized():  # a caller's own session, e.g. a notebook or the tests' shared cluster
+        check_nodes(home)
         yield _describe(ray, owned=False)
         return
     arguments: dict[str, Any] = {
@@ -93,6 +100,7 @@ def session(
             f"Ray at {address or 'this machine'!r} did not come up ({reason}); {mend}."
         ) from error
     try:
+        check_nodes(home)
         yield _describe(ray, owned=not joins)
     finally:
         ray.shutdown()

@@ -38,10 +38,15 @@ bench: $(READY)
 lint: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy --strict $(PURE)
 
-# Pins with hashes for every supported Python; no registry's address is written.
+# Pins with hashes, for every supported Python and, of the same versions, for the images of deploy/Dockerfile; no
+# registry's address is written.
+COMPILE := uv pip compile pyproject.toml --python-version 3.11 --generate-hashes --no-emit-index-url --quiet \
+	--custom-compile-command "make lock"
+IMAGE := --constraint requirements.lock --python-platform x86_64-manylinux_2_28 --no-annotate
 lock:
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --quiet --custom-compile-command "make lock" --output-file requirements.lock
+	$(COMPILE) --extra dev --universal --output-file requirements.lock
+	$(COMPILE) $(IMAGE) --output-file deploy/cpu.lock
+	$(COMPILE) $(IMAGE) --extra gpu --output-file deploy/gpu.lock
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

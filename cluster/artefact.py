@@ -27,14 +27,17 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cluster.claim import CLAIMS, take
 from cluster.errors import WordloomError
 from cluster.folder import FileRecord, Folder
+from cluster.probe import PROBES
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -170,7 +173,9 @@ class Draft:
     `settings` is the stage's frozen dataclass (or a mapping) of all that changes the output and of
     nothing else: worker counts and places do not belong into it. If the folder already holds the
     artefact with this identity, `published` is it. What an unfinished run with the same identity left
-    is kept, so that the run goes on; what one with another identity left is cleared.
+    is kept, so that the run goes on; what one with another identity left is cleared. While the draft lives,
+    no other process makes an artefact here (cluster/claim.py). Raises WordloomError where one does, or
+    where the folder holds anything else.
     """
 
     def __init__(
@@ -181,6 +186,7 @@ class Draft:
         output_version: int,
         inputs: Mapping[str, Artefact | Input],
         settings: Any,
+        claim: bool = True,
     ) -> None:
         self.folder = location if isinstance(location, Folder) else Folder(location)
         self.making = self.folder.child(MAKING)
@@ -198,8 +204,14 @@ class Draft:
         )
         self.published = _published(self.folder)
         self._begun = time.time()
+        self._release: Callable[[], object] = int  # nothing to give back
         if self.published is None:
-            self._claim()
+            self._refuse_foreign()
+            if claim:
+                self._release = weakref.finalize(self, take(self.making, self.location))
+                self.published = _published(self.folder)  # who had the claim may have finished just now
+        if self.published is None:
+            self._begin()
         elif self.published.identity != self.identity:
             raise WordloomError(
                 f"{self.location!r} holds another artefact already ({_difference(self.published, self)}); "
@@ -244,24 +256,31 @@ class Draft:
             },
         )
         self.folder.write_json(MANIFEST, manifest.to_json())
+        self._release()
         self.making.delete()
         self.folder.sweep()
         self.published = Artefact(self.folder, manifest)
         return self.published
 
-    def _claim(self) -> None:
-        begun = _begun(self.folder)
-        if begun == self.identity:
+    def _refuse_foreign(self) -> None:
+        if _begun(self.folder) is not None:
             return
-        names = self.folder.names()
-        if begun is None and any(not name.startswith(f"{MAKING}/") for name in names):
+        ours = (f"{MAKING}/", f"{PROBES}/")
+        foreign = [name for name in self.folder.names() if not name.startswith(ours)]
+        if foreign:
             raise WordloomError(
-                f"{self.location!r} holds files that are not ours ({names[0]!r}); "
+                f"{self.location!r} holds files that are not ours ({foreign[0]!r}); "
                 "name an empty or a new folder."
             )
-        for name in names:
-            self.folder.delete(name)
-        self.folder.write_json(DRAFT, {"kind": self.kind, "identity": self.identity})
+
+    def _begin(self) -> None:
+        if _begun(self.folder) == self.identity:
+            return
+        for name in self.folder.names():
+            if not name.startswith(f"{MAKING}/{CLAIMS}/"):
+                self.folder.delete(name)
+        inputs = {name: given.identity for name, given in self.inputs.items()}
+        self.folder.write_json(DRAFT, {"kind": self.kind, "identity": self.identity, "inputs": inputs})
 
 
 def settings_dict(settings: Any) -> dict[str, Any]:
@@ -349,4 +368,7 @@ def _difference(there: Artefact, wanted: Draft) -> str:
 def _draft_again(
     location: str, kind: str, output_version: int, inputs: dict[str, Input], settings: dict[str, Any]
 ) -> Draft:
-    return Draft(location, kind=kind, output_version=output_version, inputs=inputs, settings=settings)
+    # The driver has the claim.
+    return Draft(
+        location, kind=kind, output_version=output_version, inputs=inputs, settings=settings, claim=False
+    )

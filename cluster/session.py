@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cluster.artefact import libraries
 from cluster.errors import WordloomError
+from cluster.probe import check_nodes
 
 LOOPBACK = "127.0.0.1"
 # What a Ray of our own is started with. Each is a default: the environment of the user wins.
@@ -31,6 +34,8 @@ ENVIRONMENT = {
 # ... and only a Ray of our own: without "clusters", as Ray has it on a laptop's system, every server binds to
 # loopback; an address of 127.0.0.1 given to ray.init is replaced by the host's own.
 OWN_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# What a submitted job was made with, as JSON: name -> version (cluster/submission.py).
+LIBRARIES = "WORDLOOM_LIBRARIES"
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,20 @@ class Session:
 
 @contextmanager
 def session(
-    address: str | None = None, *, cpus: int | None = None, dashboard: bool = True
+    address: str | None = None,
+    *,
+    cpus: int | None = None,
+    dashboard: bool = True,
+    home: str | os.PathLike[str] | None = None,
 ) -> Iterator[Session]:
     """Starts or joins Ray for the length of the block.
 
     `address` None joins the cluster of the job that this process runs in (RAY_ADDRESS) and else starts
-    one; ``"local"`` always starts one. Raises WordloomError where Ray cannot be started or reached.
+    one; ``"local"`` always starts one. Where other nodes will work too, each must reach `home`, the folder
+    that they write to. Raises WordloomError where Ray cannot be started or reached, and
+    where this node has other libraries than the job was submitted with.
     """
+    _compare_libraries()
     joins = address not in (None, "local") or (address is None and "RAY_ADDRESS" in os.environ)
     for name, value in {**ENVIRONMENT, **({} if joins else OWN_ENVIRONMENT)}.items():
         os.environ.setdefault(name, value)
@@ -61,6 +73,7 @@ def session(
     import ray
 
     if ray.is_initialized():  # a caller's own session, e.g. a notebook or the tests' shared cluster
+        check_nodes(home)
         yield _describe(ray, owned=False)
         return
     arguments: dict[str, Any] = {
@@ -87,6 +100,7 @@ def session(
             f"Ray at {address or 'this machine'!r} did not come up ({reason}); {mend}."
         ) from error
     try:
+        check_nodes(home)
         yield _describe(ray, owned=not joins)
     finally:
         ray.shutdown()
@@ -95,6 +109,17 @@ def session(
 def cores(workers: int) -> int:
     """The cores that a Ray of our own is started with: all of this machine, and enough for `workers`."""
     return max(workers, os.cpu_count() or 1)
+
+
+def _compare_libraries() -> None:
+    wanted: dict[str, str] = json.loads(os.environ.get(LIBRARIES, "{}"))
+    there = libraries()
+    for name, version in wanted.items():
+        if there.get(name) != version:
+            raise WordloomError(
+                f"This node has {name} {there.get(name, 'not at all')}, the job was submitted with "
+                f"{version}; use an image made from the same lock, or `wordloom submit --install`."
+            )
 
 
 def _describe(ray: Any, *, owned: bool) -> Session:

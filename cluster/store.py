@@ -29,6 +29,7 @@ class Unfinished:
     kind: str
     location: str
     progress: dict[str, Any] | None = None
+    inputs: tuple[str, ...] = ()  # identities of what it is made from
 
     def sentence(self) -> str:
         """How far it is and when it last said so, as far as the stage notes it."""
@@ -83,7 +84,8 @@ class Store:
             except WordloomError:
                 if (begun := _json(folder, DRAFT)) is not None:
                     progress = _json(folder, f"{MAKING}/{PROGRESS}")
-                    yield Unfinished(str(begun.get("kind")), folder.location, progress)
+                    inputs = tuple((begun.get("inputs") or {}).values())
+                    yield Unfinished(str(begun.get("kind")), folder.location, progress, inputs)
 
     def tree(self) -> Tree:
         """The lineage as a tree: below each artefact, what was made from it."""

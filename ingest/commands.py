@@ -169,7 +169,7 @@ def ingest(options: Options, sections: Mapping[str, Mapping[str, Any]] | None = 
         options.say(*planned.sentences())
         return {"plan": planned.to_json()}
     found = located(checksums, where)
-    with session(options.address, cpus=cores(options.workers)):
+    with session(options.address, cpus=cores(options.workers), home=options.output):
         corpus = wikipedia.ingest(found, options.output, settings["ingest"], reporter, options.workers)
     vocabulary = options.vocabulary or f"{str(options.output).rstrip('/')}/vocabulary"
     cut = cut_vocabulary(Corpus(corpus), vocabulary, settings["vocabulary"], reporter)

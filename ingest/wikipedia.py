@@ -27,6 +27,7 @@ import ray
 import ray.data
 from ray.experimental import internal_kv
 
+from cluster import metrics
 from cluster.artefact import DRAFT, MAKING, PROGRESS, Artefact, Draft, Input, identity_of, settings_dict
 from cluster.errors import WordloomError
 from cluster.folder import FileRecord, Folder
@@ -371,7 +372,7 @@ class _Heartbeat:
     """How far a run is, noted in ``making/`` every few seconds: `wordloom status` reads it anywhere."""
 
     def __init__(self, making: Folder, source: Source, stage: Stage, splits: int, finished: int) -> None:
-        self._making, self._stage, self._next = making, stage, 0.0
+        self._making, self._stage, self._splits, self._next = making, stage, splits, 0.0
         self._fixed = {"source": source.name, "bytes": source.bytes, "splits": splits, "began": time.time()}
         self._fixed |= {"host": socket.gethostname(), "process": os.getpid()}
         self._before = {"done_before": stage.done, "pages_before": stage.rows}
@@ -381,6 +382,7 @@ class _Heartbeat:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + HEARTBEAT
+        metrics.set("ingest_splits_left", self._splits - self.finished)
         now = {"done": self._stage.done, "pages": self._stage.rows, "finished_splits": self.finished}
         try:
             self._making.write_json(PROGRESS, {**self._fixed, **self._before, **now, "at": time.time()})
@@ -406,5 +408,6 @@ def _listening(channel: str, stage: Stage, heartbeat: _Heartbeat) -> Iterator[_H
     finally:
         over.set()
         thread.join()
+        metrics.set("ingest_splits_left", 0)
         for key in internal_kv._internal_kv_list(channel):
             internal_kv._internal_kv_del(key)

@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import Any
 
-from cluster.command_line import CommandLine, Options
+from cluster.command_line import CommandLine, Options, positive
 
 SECTIONS = {"serving": "serving.settings:ServingSettings"}
 PRESETS: dict[str, str] = {}
@@ -37,6 +37,12 @@ def add(line: CommandLine) -> None:
     made.add_argument("name", metavar="NAME", help="its name, or the beginning of its version")
     made = line.add("models rollback", "serve the version that was served before", rollback, folder)
     made.add_argument("kind", metavar="KIND", help="vectors, language-model, ...")
+
+    made = line.add("gc", "frees what no served model and nothing recent was made from", gc, line.home)
+    made.add_argument(
+        "--keep", type=positive, default=2, metavar="N", help="artefacts of each kind that stay anyway (2)"
+    )
+    made.add_argument("--dry-run", action="store_true", help="only show what would go")
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -96,3 +102,27 @@ def rollback(options: Options) -> dict[str, Any]:
     model = promotion.rollback(options.models, options.kind)
     options.say(f"{model.name} is served again.")
     return {"model": model.described()}
+
+
+def gc(options: Options) -> dict[str, Any]:
+    from cluster.progress import quantity
+    from cluster.store import Store, describe, summary
+    from serving import garbage
+
+    store = Store(options.home)
+    found = garbage.sort(store, options.keep)
+    options.say(*(f"- {describe(artefact)}" for artefact in found.freed))
+    words = f"{len(found.freed)} of {len(found.freed) + len(found.kept)} artefacts"
+    if not found.freed:
+        options.say(f"Nothing to free: all {len(found.kept)} artefacts are wanted.")
+    elif options.dry_run:
+        options.say(f"{words} would go, {quantity(found.bytes, 'B')}.")
+    else:
+        garbage.free(store, found)
+        options.say(f"{words} are gone, {quantity(found.bytes, 'B')}.")
+    return {
+        "freed": [summary(artefact) for artefact in found.freed],
+        "kept": [artefact.location for artefact in found.kept],
+        "bytes": found.bytes,
+        "dry_run": options.dry_run,
+    }

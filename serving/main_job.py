@@ -63,7 +63,7 @@ def run(
         dump = _located(source, store, settings, reporter, where or {})
     with ExitStack() as stack:
         with journal.stage("start of Ray"):
-            running = stack.enter_context(session(address, cpus=cores(workers)))
+            running = stack.enter_context(session(address, cpus=cores(workers), home=home))
         with journal.stage("ingest"):
             corpus = _ingested(dump, store, settings, workers, reporter)
             place = store.place(VOCABULARY, VOCABULARY_VERSION, {"corpus": corpus}, settings["vocabulary"])

@@ -116,7 +116,7 @@ def train(options: Options) -> dict[str, Any]:
     reporter = options.reporter()
     if (there := job.reused(reporter)) is not None:
         return {"artefacts": [summary(there)]}
-    with session(options.address, cpus=cores(options.workers)):
+    with session(options.address, cpus=cores(options.workers), home=job.draft.location):
         (made,) = train_all([job], options.workers, options.device, reporter)
     return {"artefacts": [summary(made)]}
 

@@ -255,6 +255,7 @@ class _Listener:
             metrics.increment("train_units", now.units - self._units, self._labels)
         self._first, self._units = False, now.units
         metrics.set("train_position", now.position, self._labels)
+        metrics.set("train_blocks", now.total, self._labels)
         metrics.observe("train_exchange_milliseconds", 1e3 * now.exchange_seconds, self._labels)
         if now.loss is not None:
             metrics.set("train_loss", now.loss, self._labels)
@@ -331,6 +332,7 @@ class Board:
         self._seen.begun = self._seen.begun + 1 if self._seen.current == number else 1
         self._seen.current = number
         if self._seen.begun > 1:
+            metrics.increment("train_restarts")
             self._seen.sentences.append("A worker was lost; the workers were started again.")
 
     def progress(self, now: Progress) -> bool:

@@ -34,7 +34,7 @@ ROW = 32  # places of a table of code lengths
 MARK = 0x314159265359
 POLYNOMIAL = 0x04C11DB7
 SLICES = 16  # bytes that the checksum takes at once
-PAD = 4  # words of zeros behind the last, so that a few bits may be looked at without asking
+PAD = 18  # words of zeros behind the last: a whole head may be looked at without asking
 
 Words = npt.NDArray[np.uint32]
 

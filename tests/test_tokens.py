@@ -123,3 +123,16 @@ def test_an_unknown_tokeniser_or_form_is_refused_with_those_that_there_are() -> 
         Tokeniser("bpe")
     with pytest.raises(UsageError, match="'NFD'; give one of NFC"):
         Tokeniser(normalise="NFD")
+
+
+def test_the_table_of_tokens_grows_and_tells_long_ones_apart() -> None:
+    """Lengths around those at which a token stops being its own key, and far more of them than it begins with."""
+    chosen = random.Random(9)
+    words = ["".join(chosen.choices("abc", k=chosen.randint(1, 40))) for _ in range(60_000)]
+    words += ["a" * length + end for length in range(6, 40) for end in "bcd"]
+    texts = [" ".join(chosen.choices(words, k=50)) for _ in range(4000)]
+    tokens = Tokeniser("reference").encode(texts)
+    expected = [word for text in texts for word in text.split()]
+    assert tokens.strings() == expected
+    assert tokens.dictionary.to_pylist() == list(dict.fromkeys(expected))
+    assert tokens.offsets.tolist() == list(range(0, 50 * 4000 + 1, 50))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 import re
 import unicodedata
 
@@ -126,7 +127,7 @@ def test_an_unknown_tokeniser_or_form_is_refused_with_those_that_there_are() -> 
 
 
 def test_the_table_of_tokens_grows_and_tells_long_ones_apart() -> None:
-    """Lengths around those at which a token stops being its own key, and far more of them than it begins with."""
+    """Lengths around the one from which a token is not its own key, and more than the table has room for."""
     chosen = random.Random(9)
     words = ["".join(chosen.choices("abc", k=chosen.randint(1, 40))) for _ in range(60_000)]
     words += ["a" * length + end for length in range(6, 40) for end in "bcd"]

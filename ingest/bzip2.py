@@ -4,10 +4,11 @@ A bzip2 stream is ``BZh1``..``BZh9``, then blocks, then an end mark with the com
 one stream or several, each beginning at a byte. Blocks begin at any BIT, with the 48-bit mark
 0x314159265359 and their own CRC-32; the end mark is 0x177245385090 (the format has no official
 specification; this follows the reference implementation, bzip2 1.0). A block needs nothing from the
-blocks before it. So each one is cut out from its mark to the next, shifted to a byte boundary, put
-between a stream header and an end mark that repeats its own CRC, and given to `bz2`, which checks it.
-That costs a new decompressor a block (900 kB of XML, 45 ms), 1 to 2 % of the time.
+blocks before it. `ingest.burrows_wheeler` decodes several of them together, each from its mark to where
+it says that it ends; its own CRC is checked.
 
+What that refuses goes to `bz2`, which has the last word: the block is cut out from its mark to the next,
+shifted to a byte boundary and put between a stream header and an end mark that repeats the block's CRC.
 The same mark can stand inside a block by chance (once in 2^48 bits, or where the block's table of used
 bytes happens to spell it). Such a cut does not decode; the next mark is tried as the block's end. A file
 that is damaged loses the blocks that are damaged and no other.
@@ -16,20 +17,17 @@ that is damaged loses the blocks that are damaged and no other.
 from __future__ import annotations
 
 import bz2
-import io
+import functools
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-try:
-    # Decodes a block in .75 of libbz2's time and checks it as well: of 55,000 damaged streams none passed.
-    from indexed_bzip2 import IndexedBzip2File  # type: ignore[import-not-found, unused-ignore]
-except ImportError:  # it has no wheel for every machine, and nothing but speed hangs on it
-    IndexedBzip2File = None
+if TYPE_CHECKING:
+    from ingest.burrows_wheeler import Decoder, Packed
 
 BLOCK = 0x314159265359
 END = 0x177245385090
@@ -75,14 +73,16 @@ class Gap(NamedTuple):
     loss: Loss
 
 
-def blocks(stream: BinaryIO, size: int, start: int = 0) -> Iterator[Block | Gap]:
+def blocks(stream: BinaryIO, size: int, start: int = 0, stop: int | None = None) -> Iterator[Block | Gap]:
     """All blocks whose mark begins at byte `start` or behind, to the end of the file, in order.
 
-    `stream` is seekable and holds `size` bytes. Blocks that cannot be decoded are passed over and told
-    as a `Gap`, which belongs to the split that its `bit` lies in; one that begins before `start` is not
-    told again. Bytes behind the last stream that are no bzip2 are ignored, as bzip2 itself does.
+    `stream` is seekable and holds `size` bytes. Up to the first block that begins at byte `stop` or behind
+    (None: to the end) blocks are read ahead and decoded together. Blocks that cannot be decoded are passed
+    over and told as a `Gap`, which belongs to the split that its `bit` lies in; one that begins before
+    `start` is not told again. Bytes behind the last stream that are no bzip2 are ignored, as bzip2 itself
+    does.
     """
-    scan = _Scan(stream, size, start)
+    scan = _Scan(stream, size, start, size if stop is None else stop)
     owner: int | None = None  # None while nothing says whether what is lost began before `start`
     lost: int | None = None  # the byte from which on nothing could be read
     if start == 0:
@@ -142,15 +142,17 @@ def find_marks(data: bytes) -> list[Mark]:
 class _Scan:
     """The marks of a file from a byte on, found window by window, and the bytes they stand in."""
 
-    def __init__(self, stream: BinaryIO, size: int, start: int) -> None:
+    def __init__(self, stream: BinaryIO, size: int, start: int, stop: int = 0) -> None:
         self._stream = stream
         self._size = size
+        self._wanted = stop * 8  # blocks are decoded ahead up to the first that begins here or behind
         self._base = start  # the file's offset of the first byte kept
         self._bytes = b""
         self._looked = start  # marks that begin before this byte are known
         self._marks: list[Mark] = []
         self._last: Mark | None = None
         self._decoded: Block | None = None
+        self._ahead: dict[int, tuple[int, Packed]] = {}  # by bit: where the block ends, and its text
 
     @property
     def ended(self) -> bool:
@@ -177,9 +179,42 @@ class _Scan:
     def decode(self, bit: int) -> Block | None:
         """The block whose mark begins at `bit`, or None where no block can be read there."""
         if self._decoded is None or self._decoded.bit != bit:
-            self._forget(bit // 8)
-            self._decoded = self._decode(bit)
+            if bit not in self._ahead:
+                self._forget(bit // 8)
+                self._ahead = self._together(bit) if bit < self._wanted else {}
+            stop, packed = self._ahead.pop(bit, (0, None))
+            data = packed.unpacked() if packed is not None else None
+            self._decoded = Block(bit, stop, data) if data is not None else self._decode(bit)
         return self._decoded
+
+    def _together(self, bit: int) -> dict[int, tuple[int, Packed]]:
+        """The block at `bit` and those behind it, as many as are decoded together; none where that fails."""
+        decoder = _decoder()
+        if decoder is None:
+            return {}
+        from ingest.burrows_wheeler import words_of
+
+        bits: list[int] = []
+        stops: list[int] = []
+        origin = have = 0  # the file's bits where `words` begin and end
+        with decoder:
+            while not decoder.full and (not bits or bits[-1] < self._wanted):
+                # A block is there as a whole when a mark behind it is.
+                while not self._marks or self._marks[-1].bit <= bit:
+                    if self._looked - bit // 8 > LONGEST or not self._more():
+                        break
+                if have < (have := (self._base + len(self._bytes)) * 8):
+                    words, origin = words_of(self._bytes[bit // 8 - self._base :]), bit // 8 * 8
+                stop = decoder.add(words, bit - origin, have - origin)
+                if stop is None:
+                    break
+                bits.append(bit)
+                stops.append(bit := stop + origin)
+                mark = self.mark_at(bit)
+                if mark is not None and mark.ends:  # a stream begins at the next byte, with four of its own
+                    bit = -(-(bit + END_BITS) // 8) * 8 + 32
+            texts = decoder.texts()
+        return {bit: (stop, text) for bit, stop, text in zip(bits, stops, texts, strict=True)}
 
     def _decode(self, bit: int) -> Block | None:
         tried = 0
@@ -247,6 +282,15 @@ class _Scan:
             self._marks = self._marks[bisect_left(self._marks, Mark(before * 8, False)) :]
 
 
+@functools.cache
+def _decoder() -> Decoder | None:
+    """This process's decoder, imported where blocks are read in numbers: numba takes 0.4 s to load."""
+    from ingest.burrows_wheeler import Decoder
+    from ingest.compiled import COMPILES
+
+    return Decoder() if COMPILES else None
+
+
 def _stream_at(scan: _Scan, byte: int) -> tuple[Mark | None, int | None]:
     """The first block of the stream that begins at `byte`, or of one behind it if that is empty.
 
@@ -304,12 +348,6 @@ def _decompressed(bits: bytes, count: int) -> bytes | None:
     whole, used = bits[:-1], 8 - pad
     length = (used + END_BITS + pad) // 8
     stream = b"".join((b"BZh9", whole, tail.to_bytes(length, "big")))
-    if IndexedBzip2File is not None:
-        try:
-            with IndexedBzip2File(io.BytesIO(stream), parallelization=1) as decoded:
-                return bytes(decoded.read())
-        except (OSError, RuntimeError, ValueError):
-            pass  # libbz2 judges
     decompressor = bz2.BZ2Decompressor()
     try:
         data = decompressor.decompress(stream)

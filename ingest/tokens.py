@@ -17,8 +17,9 @@
   ``NFKC`` or ``none``), a typographic apostrophe becomes ``'``, a soft hyphen goes.
 
 How it is fast: all work is on the UTF-8 bytes of many pages at once. Each byte gets the class of its
-character, each pair of neighbouring classes says whether a token starts, goes on or is absent, and Arrow
-hashes the tokens. Only distinct words are normalised. Categories come from Python's `unicodedata`.
+character, each pair of neighbouring classes says whether a token starts, goes on or is absent, and compiled
+code (`ingest.token_table`) numbers the tokens. Only distinct words are normalised. Categories come from
+Python's `unicodedata`.
 """
 
 from __future__ import annotations
@@ -37,8 +38,7 @@ import pyarrow.compute as pc
 from cluster.errors import UsageError
 from ingest.settings import NORMAL_FORMS, TOKENISERS
 
-# Bytes of text that are worked on at once: small enough for the second-level cache. 64 kB to 256 kB
-# measured 41 MB/s in all, 1 MB 36.
+# Bytes of text that are worked on at once: small enough for the second-level cache.
 BATCH_BYTES = 1 << 18
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -49,7 +49,7 @@ SINGLE, KATAKANA = 5, 6  # Han and Hiragana; Katakana
 LEADING, SYLLABLE, TRAILING = 7, 8, 9  # vowels before their consonant; consonants; marks and vowels after
 MID_LETTER, MID_NUMBER = 14, 15  # become MARK between letters (digits), else OTHER
 
-# What a pair of classes means for its second byte.
+# What a pair of classes means for its second byte: no token, a token goes on, one starts.
 ABSENT, INSIDE, START = 0, 1, 2
 
 
@@ -105,69 +105,31 @@ class Tokeniser:
 
     def encode(self, texts: Sequence[str]) -> Tokens:
         """The tokens of the texts, in order, with one dictionary over all of them."""
-        arrays: list[pa.Array] = []
-        lengths: list[int] = []
+        from ingest.token_table import TokenTable  # numba takes 0.3 s to load; most that import this never do
+
+        table = TokenTable(_REFERENCE_PAIRS if self._reference else _PAIRS, self._fold)
+        numbers, lengths = [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
         for batch in _batches(texts):
-            array, counts = self._tokens(batch)
-            arrays.append(array)
-            lengths += counts
-        offsets = np.zeros(len(lengths) + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        encoded = pa.chunked_array(arrays, pa.string()).dictionary_encode()
-        if not encoded.num_chunks:
-            return Tokens(np.zeros(0, np.int32), offsets, pa.array([], pa.string()))
-        # Arrow fills one table over all chunks, so the last chunk's dictionary is everybody's.
-        dictionary = encoded.chunk(encoded.num_chunks - 1).dictionary
-        indices = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])
+            data = b"\n".join([*batch, b""])
+            stops = np.cumsum([len(text) + 1 for text in batch])
+            found, counts = table.add(data, self._classified(data), stops)
+            numbers.append(found)
+            lengths.append(counts)
+        offsets = np.cumsum(np.concatenate(lengths))
+        indices, dictionary = np.concatenate(numbers), table.dictionary()
         if not self._reference:
             indices, dictionary = self._normalised(indices, dictionary)
         return Tokens(indices, offsets, dictionary)
 
-    def _tokens(self, batch: list[bytes]) -> tuple[pa.Array, list[int]]:
-        """The tokens of UTF-8 texts as one string array, and how many each text has."""
-        data = b"\n".join(batch)
-        if self._reference:
-            classes = np.frombuffer(data.translate(self._classes), np.uint8)
-            letter, mark = classes == LETTER, classes == PUNCTUATION
-            starts, ends = letter.copy(), letter.copy()
-            starts[1:] &= ~letter[:-1]
-            ends[:-1] &= ~letter[1:]
-            starts |= mark
-            ends |= mark
-            letters = data.translate(self._fold, _REFERENCE_ABSENT)
-        else:
-            content = np.frombuffer(data, np.uint8)
-            flags = self._flags(data, content)
-            starts, present = flags == START, flags != ABSENT
-            ends = present.copy()
-            ends[:-1] &= flags[1:] != INSIDE
-            folded = np.frombuffer(data.translate(self._fold), np.uint8)
-            # 0xFF stands in no UTF-8, so it can mark what is to go.
-            letters = (folded | (~present * np.uint8(0xFF))).tobytes().translate(None, b"\xff")
-        begins = np.flatnonzero(starts)
-        lengths = np.flatnonzero(ends)
-        lengths -= begins
-        lengths += 1
-        offsets = np.zeros(len(begins) + 1, np.int32)
-        np.cumsum(lengths, out=offsets[1:])
-        array = pa.StringArray.from_buffers(len(begins), pa.py_buffer(offsets), pa.py_buffer(letters))
-        stops = np.cumsum([len(text) + 1 for text in batch])
-        counts = np.diff(np.searchsorted(begins, stops), prepend=0)
-        return array, counts.tolist()
-
-    def _flags(self, data: bytes, content: Bytes) -> Bytes:
-        """START, INSIDE or ABSENT for each byte of UTF-8 text."""
-        ascii_only = data.isascii()
+    def _classified(self, data: bytes) -> Bytes:
+        """The class of each byte of UTF-8 text: that of its character."""
         classes = np.frombuffer(bytearray(data.translate(self._classes)), np.uint8)
-        if not ascii_only:
-            _classify(content, classes)
-        _settle_mids(content, classes)
-        pairs = classes.copy()
-        pairs[1:] |= classes[:-1] << 4
-        flags = np.frombuffer(bytearray(pairs.tobytes().translate(_PAIRS)), np.uint8)
-        if not ascii_only:
-            flags -= ((content & 0xC0) == 0x80) & (flags == START)  # no token starts inside a character
-        return flags
+        if not self._reference:
+            content = np.frombuffer(data, np.uint8)
+            if not data.isascii():
+                _classify(content, classes)
+            _settle_mids(content, classes)
+        return classes
 
     def _normalised(
         self, indices: npt.NDArray[np.int32], dictionary: pa.Array
@@ -324,6 +286,15 @@ def _pairs() -> bytes:
     return bytes(table)
 
 
+def _reference_pairs() -> bytes:
+    """The same for the reference's two classes."""
+    table = bytearray(256)
+    for before in range(16):
+        table[before << 4 | LETTER] = INSIDE if before == LETTER else START
+        table[before << 4 | PUNCTUATION] = START
+    return bytes(table)
+
+
 _PAIRS = _pairs()
+_REFERENCE_PAIRS = _reference_pairs()
 _LOWER = bytes(range(256)).lower()
-_REFERENCE_ABSENT = bytes(byte for byte, kind in enumerate(_ascii_classes(True)) if kind == OTHER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 import re
 import unicodedata
 
@@ -123,3 +124,16 @@ def test_an_unknown_tokeniser_or_form_is_refused_with_those_that_there_are() -> 
         Tokeniser("bpe")
     with pytest.raises(UsageError, match="'NFD'; give one of NFC"):
         Tokeniser(normalise="NFD")
+
+
+def test_the_table_of_tokens_grows_and_tells_long_ones_apart() -> None:
+    """Lengths around the one from which a token is not its own key, and more than the table has room for."""
+    chosen = random.Random(9)
+    words = ["".join(chosen.choices("abc", k=chosen.randint(1, 40))) for _ in range(60_000)]
+    words += ["a" * length + end for length in range(6, 40) for end in "bcd"]
+    texts = [" ".join(chosen.choices(words, k=50)) for _ in range(4000)]
+    tokens = Tokeniser("reference").encode(texts)
+    expected = [word for text in texts for word in text.split()]
+    assert tokens.strings() == expected
+    assert tokens.dictionary.to_pylist() == list(dict.fromkeys(expected))
+    assert tokens.offsets.tolist() == list(range(0, 50 * 4000 + 1, 50))

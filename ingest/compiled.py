@@ -1,0 +1,37 @@
+"""Functions compiled by numba, once a machine: the inner loops that no library runs fast enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import config, njit, types
+
+# False where numba is told not to compile (NUMBA_DISABLE_JIT): its functions then run as Python, and slowly.
+COMPILES = not config.DISABLE_JIT  # type: ignore[attr-defined]
+
+U8, U16, U32 = types.uint8[::1], types.uint16[::1], types.uint32[::1]
+I32, I64, U64 = types.int32[::1], types.int64[::1], types.uint64[::1]
+READ_U8 = types.Array(types.uint8, 1, "C", readonly=True)
+EIGHTS = types.Array(types.uint64, 1, "A", readonly=True, aligned=False)  # at each byte, eight as one number
+INTEGER, WORD, NOTHING = types.int64, types.uint64, types.void
+
+
+def compiled(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Compiles a function for exactly these types when its module is imported; it runs without Python's lock.
+
+    What was compiled is kept beside the module, or in the user's cache folder where that cannot be written
+    to (``NUMBA_CACHE_DIR`` names another place); where no folder can, each process compiles for itself.
+    Compiled code checks no index: each function says what bounds its own.
+    """
+
+    def compile_(function: Callable[..., Any]) -> Callable[..., Any]:
+        try:
+            made: Callable[..., Any] = njit(result(*arguments), nogil=True, cache=True)(function)
+        except RuntimeError as error:
+            if "cannot cache" not in str(error):
+                raise
+            made = njit(result(*arguments), nogil=True)(function)
+        return made
+
+    return compile_

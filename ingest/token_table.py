@@ -1,0 +1,197 @@
+"""The distinct tokens of many texts in the order in which they first occur, and every token's number.
+
+Compiled, in two passes over some 256 kB at a time: one finds the tokens and folds their case, one looks them
+up in a table with open addressing (by itself, so that the processor has many look-ups under way at once).
+A token of at most fifteen bytes is its own key; of a longer one two hashes are, and its bytes are compared.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from numpy.lib.stride_tricks import as_strided
+
+from ingest.compiled import EIGHTS, I32, I64, INTEGER, NOTHING, READ_U8, U8, U64, WORD, compiled
+
+ABSENT, INSIDE, START = 0, 1, 2  # what a pair of classes means for its second byte
+LEAST = 1 << 14  # places of a table
+WIDE = 3  # words of a place
+SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: Knuth's multiplicative hashing
+FACTOR = np.uint64(0xBF58476D1CE4E5B9)  # mixes the second word of a key in (SplitMix64)
+
+PAD = 16  # bytes behind the last, so that sixteen may be read at each
+
+Bytes = npt.NDArray[np.uint8]
+Integers = npt.NDArray[np.int64]
+
+
+class TokenTable:
+    """Grows with what is added.
+
+    `pairs`: (class before << 4 | class) -> ABSENT, INSIDE or START; `fold`: byte -> byte, or None.
+    """
+
+    def __init__(self, pairs: bytes, fold: bytes | None) -> None:
+        self._pairs = np.frombuffer(bytearray(pairs), np.uint8)
+        self._fold = fold
+        self._places = np.zeros(WIDE * LEAST, np.uint64)  # two words of key, the number of the entry and one
+        self._ends = np.zeros(LEAST, np.int64)  # entry k has letters[ends[k] : ends[k + 1]]
+        self._letters = np.zeros(PAD, np.uint8)
+        self._entries = 0
+        self._begins = self._stops = np.empty(0, np.int32)
+
+    def add(self, data: bytes, classes: Bytes, stops: Integers) -> tuple[npt.NDArray[np.int32], Integers]:
+        """The numbers of all tokens of some texts, and how many each text has.
+
+        `data` is UTF-8, `classes` those of its bytes (0 to 15); text k ends before byte ``stops[k]``, with a
+        byte that belongs to no token.
+        """
+        size = int(self._ends[self._entries])
+        if len(self._letters) < size + len(data) + PAD:
+            grown = np.zeros(2 * (size + len(data)) + PAD, np.uint8)
+            grown[:size] = self._letters[:size]
+            self._letters = grown
+        if len(self._begins) <= len(data):
+            self._begins, self._stops = np.empty((2, len(data) + 1), np.int32)
+        begins, ends = self._begins, self._stops
+        many = _find(np.frombuffer(data, np.uint8), classes, self._pairs, begins, ends)
+        counts = np.diff(np.searchsorted(begins[:many], stops), prepend=0)
+        folded = np.frombuffer(data.translate(self._fold) + bytes(PAD), np.uint8)
+        numbers = np.empty(many, np.int32)
+        done = 0
+        while done < many:
+            state = np.array([done, self._entries])
+            tables = (self._letters, self._ends, _MASKS, self._places)
+            _number(folded, _eights(folded), begins, ends, *tables, numbers, state)
+            done, self._entries = state.tolist()
+            if done < many:
+                self._grow()
+        return numbers, counts
+
+    def dictionary(self) -> pa.Array:
+        """The distinct tokens: a pa.StringArray."""
+        ends = self._ends[: self._entries + 1]
+        letters = pa.py_buffer(self._letters[: ends[-1]].tobytes())
+        return pa.StringArray.from_buffers(self._entries, pa.py_buffer(ends.astype(np.int32)), letters)
+
+    def _grow(self) -> None:
+        places = np.zeros(2 * len(self._places), np.uint64)
+        _move(self._places, places)
+        self._places = places
+        ends = np.zeros(2 * len(self._ends), np.int64)
+        ends[: len(self._ends)] = self._ends
+        self._ends = ends
+
+
+def _eights(data: Bytes) -> npt.NDArray[np.uint64]:
+    """At each byte, that and the seven behind it as one number, the first the lowest (7 bytes fewer)."""
+    return as_strided(np.frombuffer(data, "<u8", 1), (len(data) - 7,), (1,))
+
+
+_MASKS = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
+
+
+@compiled(WORD, INTEGER)
+def _shift_of(size):
+    """What leaves of 64 bits those that name a place in a table of `size` words."""
+    shift = np.uint64(64)
+    size //= WIDE
+    while size > 1:
+        size >>= 1
+        shift -= np.uint64(1)
+    return shift
+
+
+@compiled(INTEGER, READ_U8, U8, U8, I32, I32)
+def _find(content, classes, pairs, begins, ends):
+    """How many tokens there are, and where they begin and end: without a branch, which nothing could predict.
+
+    `begins` and `ends` have an entry more than `content` bytes.
+    """
+    many = ended = np.int64(0)
+    before = np.int64(0)
+    present = np.int64(0)
+    for place in range(len(content)):
+        own = np.int64(classes[place]) & 15
+        kind = np.int64(pairs[before << 4 | own])
+        # No token begins inside a character: START is INSIDE there.
+        kind -= np.int64(kind == START) & np.int64((content[place] & 0xC0) == 0x80)
+        begins[many] = place
+        many += np.int64(kind == START)
+        ends[ended] = place
+        ended += present & np.int64(kind != INSIDE)
+        present = np.int64(kind != ABSENT)
+        before = own
+    if present:
+        ends[ended] = len(content)
+    return many
+
+
+@compiled(NOTHING, READ_U8, EIGHTS, I32, I32, U8, I64, U64, U64, I32, I64)
+def _number(folded, eights, begins, stops, letters, ends, masks, places, numbers, state):
+    """Looks up the tokens from ``state[0]`` on, and adds those that are new until the table is full enough.
+
+    `state`: how many tokens are done, how many entries there are. `letters` has room for all of `folded`,
+    `ends` for an entry a place; `folded` has PAD bytes more than are used; `masks[n]` has the lowest n bytes.
+    """
+    done, entries = state[0], state[1]
+    most = len(places) // WIDE * 2 // 3
+    shift = _shift_of(len(places))
+    last = len(places) // WIDE - 1
+    while done < len(numbers):
+        begin = np.int64(begins[done])
+        length = np.int64(stops[done]) - begin
+        if length < 16:
+            low = eights[begin] & masks[min(length, 8)]
+            high = eights[begin + 8] & masks[max(length - 8, 0)]
+        else:  # two hashes (FNV-1a; Fowler, Noll, Vo); the highest bit is set, which no other key has
+            low = high = np.uint64(0xCBF29CE484222325)
+            for each in range(begin, begin + length):
+                low = (low ^ np.uint64(folded[each])) * np.uint64(0x100000001B3)
+                high = high * SPREAD + np.uint64(folded[each])
+            high |= np.uint64(1 << 63)
+        place = np.int64((low ^ high * FACTOR) * SPREAD >> shift)
+        while True:
+            found = np.int64(places[WIDE * place + 2]) - 1
+            if found < 0:
+                break
+            if places[WIDE * place] == low and places[WIDE * place + 1] == high:
+                if length < 16:
+                    break
+                first = ends[found]
+                same = ends[found + 1] - first == length
+                for each in range(length):
+                    same = same and letters[first + each] == folded[begin + each]
+                if same:
+                    break
+            place = (place + 1) & last
+        if found < 0:
+            if entries >= most:
+                break
+            found = entries
+            places[WIDE * place] = low
+            places[WIDE * place + 1] = high
+            places[WIDE * place + 2] = found + 1
+            first = ends[entries]
+            for each in range(length):
+                letters[first + each] = folded[begin + each]
+            entries += 1
+            ends[entries] = first + length
+        numbers[done] = found
+        done += 1
+    state[0], state[1] = done, entries
+
+
+@compiled(NOTHING, U64, U64)
+def _move(places, larger):
+    """Every entry of a table into a larger one that is empty."""
+    shift = _shift_of(len(larger))
+    last = len(larger) // WIDE - 1
+    for each in range(0, len(places), WIDE):
+        if places[each + 2]:
+            place = np.int64((places[each] ^ places[each + 1] * FACTOR) * SPREAD >> shift)
+            while larger[WIDE * place + 2]:
+                place = (place + 1) & last
+            for word in range(WIDE):
+                larger[WIDE * place + word] = places[each + word]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.command_line import HOME, CommandLine, Options, numbers
+from cluster.command_line import HOME, CommandLine, Options, numbers, positive
 
 if TYPE_CHECKING:
     from cluster.store import Store
@@ -18,10 +18,12 @@ SECTIONS = {
     "sample": "ingest.sample:SampleSettings",
     "ingest": "ingest.settings:IngestSettings",
     "text": "ingest.settings:TextSettings",
+    "sequences": "ingest.settings:SequencesSettings",
     "vocabulary": "ingest.settings:VocabularySettings",
 }
 PRESETS = {
     "ingest": "ingest.settings:INGEST_PRESETS",
+    "sequences": "ingest.settings:SEQUENCES_PRESETS",
     "vocabulary": "ingest.settings:VOCABULARY_PRESETS",
 }
 
@@ -70,6 +72,21 @@ def add(line: CommandLine) -> None:
         made.add_argument("--id-column", metavar="C", help="... its id (id; without: a stable number)")
         made.add_argument("--title-column", metavar="C", help="... its title (title)")
 
+    made = line.add(
+        "ingest reviews",
+        "the archive of labelled film reviews to labelled sequences and a vocabulary",
+        reviews,
+        line.home,
+        presets=("reference", "fast"),
+    )
+    made.add_argument("--source", required=True, metavar="S", help="aclImdb_v1.tar.gz, a path or URL")
+    made.add_argument("--output", required=True, metavar="DIR", help="where the sequences go")
+    made.add_argument("--vocabulary", metavar="DIR", help="where the vocabulary goes (OUTPUT/vocabulary)")
+    made.add_argument("--tokeniser", choices=("unicode", "reference"), help="how text is cut (unicode)")
+    made.add_argument(
+        "--connections", type=positive, metavar="N", help="connections to a host over the whole cluster (2)"
+    )
+
 
 def ingest(options: Options, sections: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
     """A source to a corpus in the folder `output` and its vocabulary in another; with ``--dry-run`` only the
@@ -114,6 +131,24 @@ def ingest(options: Options, sections: Mapping[str, Mapping[str, Any]] | None = 
     vocabulary = options.vocabulary or f"{str(options.output).rstrip('/')}/vocabulary"
     cut = cut_vocabulary(Corpus(corpus), vocabulary, settings["vocabulary"], reporter)
     return {"artefacts": [summary(corpus), summary(cut)]}
+
+
+def reviews(options: Options) -> dict[str, Any]:
+    """The archive of film reviews to a corpus of labelled sequences in the folder `output`."""
+    settings = options.resolved({"sequences": options.named("tokeniser")})
+    from cluster.store import Store, summary
+    from ingest import source_file
+    from ingest.reviews import ingest_reviews
+    from ingest.sequence_pages import SequencePages
+    from ingest.vocabulary import cut_vocabulary
+
+    reporter = options.reporter()
+    downloads, checksums = places(Store(options.home))
+    found = source_file.locate(options.source, downloads, reporter, checksums, **options.named("connections"))
+    made = ingest_reviews(found, options.output, settings["sequences"], reporter)
+    vocabulary = options.vocabulary or f"{str(options.output).rstrip('/')}/vocabulary"
+    cut = cut_vocabulary(SequencePages(made), vocabulary, settings["vocabulary"], reporter)
+    return {"artefacts": [summary(made), summary(cut)]}
 
 
 def places(store: Store) -> tuple[str, str]:

@@ -19,8 +19,9 @@ any other  int32                             a number of the source's (``rating`
 ``counts.parquet`` (with tokens only) has every token outside of ``test`` with its count, in the order of the
 tokens. The manifest's ``counts``: ``sequences``, ``frames``, ``splits`` (name -> sequences), ``longest``,
 ``labels`` (sorted; a label's place is its number), ``per`` (``sequence`` or ``frame``), ``width`` (0 with
-tokens), ``numbers`` (names of the other columns), ``dropped`` (reason -> rows), ``losses`` (sentences) and
-``shards`` (file names). The same sequences under the same settings give the same bytes.
+tokens), ``numbers`` (names of the other columns), ``distinct_tokens``, ``dropped`` (reason -> rows),
+``losses`` (sentences) and ``shards`` (``name``, ``sequences`` and ``training_frames`` of each: see
+`ingest.sequence_pages`). The same sequences under the same settings give the same bytes.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ import pyarrow.parquet as pq
 from cluster.artefact import Artefact, Draft
 from cluster.errors import WordloomError
 from cluster.folder import FileRecord, Folder
-from ingest.shards import DICTIONARY_BYTES
+from ingest.shards import DICTIONARY_BYTES, held_out
 from ingest.tokens import Tokeniser
 from ingest.vocabulary import SCHEMA
 
@@ -172,8 +173,8 @@ class SequenceCorpus:
     def _table(self, *columns: str, splits: Sequence[str]) -> pa.Table:
         folder = self.artefact.folder
         tables = []
-        for name in self.counts["shards"]:
-            table = folder.read_table(name, columns=[*columns, "split"])
+        for shard in self.counts["shards"]:
+            table = folder.read_table(shard["name"], columns=[*columns, "split"])
             if splits:
                 wanted = pc.is_in(table["split"], value_set=pa.array(splits, pa.string()))
                 table = table.filter(wanted)
@@ -201,6 +202,7 @@ class SequenceWriter:
         self._splits: Counter[str] = Counter()
         self._labels: set[str] = set()
         self._counted: Counter[str] = Counter()
+        self._shards: list[dict[str, Any]] = []
         self._numbers: list[str] | None = None
         self._width: int | None = None
         self._frames = self._longest = 0
@@ -242,9 +244,10 @@ class SequenceWriter:
             "per": self._per,
             "width": self._width,
             "numbers": self._numbers,
+            "distinct_tokens": len(self._counted),
             "dropped": dict(sorted((Counter(dropped or {}) + self.dropped).items())),
             "losses": list(losses),
-            "shards": [name for name in self._files if name != COUNTS],
+            "shards": self._shards,
         }
         return self._draft.publish(counts, self._files)
 
@@ -260,6 +263,7 @@ class SequenceWriter:
             labels = [row.label] if isinstance(row.label, str) else row.label or []
             self._labels.update(labels)
         lengths = columns["length"].to_numpy()
+        trains = training_rows([row.split for row in kept], sum(each["sequences"] for each in self._shards))
         self._frames += int(lengths.sum())
         self._longest = max(self._longest, int(lengths.max()))
         name = f"shards/{len(self._files):05d}.parquet"
@@ -270,6 +274,9 @@ class SequenceWriter:
             use_dictionary=["split", "label", "labels.list.element", "tokens.list.element"],
             dictionary_pagesize_limit=DICTIONARY_BYTES,
             write_statistics=["id"],
+        )
+        self._shards.append(
+            {"name": name, "sequences": len(kept), "training_frames": int(lengths[trains].sum())}
         )
 
     def _columns(self, rows: list[LabelledSequence]) -> tuple[dict[str, pa.Array], list[LabelledSequence]]:
@@ -328,6 +335,13 @@ class SequenceWriter:
         for token, count in zip(flat.dictionary.to_pylist(), found.tolist(), strict=True):
             if count:
                 self._counted[token] += count
+
+
+def training_rows(splits: Sequence[str], first: int) -> npt.NDArray[np.bool_]:
+    """Which rows, of which the first is number `first` of the corpus, are read by trainers that need no
+    labels: those outside of ``test`` that `ingest.shards.held_out` does not take by their number."""
+    outside = np.array([split != TEST for split in splits], bool)
+    return outside & ~held_out(np.arange(first, first + len(splits)))
 
 
 def _compact(content: pa.ListArray) -> pa.ListArray:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from cluster.artefact import Artefact, Draft, Input
 from ingest.corpus import Corpus
+from ingest.sequence_corpus import KIND as SEQUENCES
+from ingest.sequence_pages import SequencePages
 from ingest.vocabulary import Vocabulary
 from trainers import language_settings, sentiment_settings, vectors
 from trainers.embeddings import EmbeddingsSettings
@@ -88,8 +90,10 @@ def skip_gram(inputs: Mapping[str, Input], settings: EmbeddingsSettings) -> Skip
     from trainers.skipgram import SkipGram
 
     vocabulary = Vocabulary.open(inputs["vocabulary"].location)
+    corpus = inputs["corpus"]
+    opened = SequencePages.open if corpus.kind == SEQUENCES else Corpus.open
     stream = TokenStream(
-        Corpus.open(inputs["corpus"].location),
+        opened(corpus.location),
         vocabulary,
         settings.block_tokens,
         settings.halo,

@@ -19,6 +19,7 @@ SECTIONS = {
     "ingest": "ingest.settings:IngestSettings",
     "text": "ingest.settings:TextSettings",
     "sequences": "ingest.settings:SequencesSettings",
+    "review_grammar": "ingest.review_grammar:GrammarSettings",
     "vocabulary": "ingest.settings:VocabularySettings",
 }
 PRESETS = {

@@ -1,0 +1,250 @@
+"""The classifier of reviews, from a corpus to a served model; synthetic reviews, without Ray."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cluster.artefact import Artefact
+from cluster.errors import UsageError, WordloomError
+from cluster.folder import Folder
+from cluster.progress import Reporter
+from ingest import review_grammar
+from ingest.review_grammar import GrammarSettings
+from ingest.sequence_corpus import SequenceCorpus
+from trainers import jobs, sentiment
+from trainers.group import LocalGroup
+from trainers.loop import LoopSettings, StoppedError, produce, train
+from trainers.sentiment_learner import SentimentLearner, sentiment_learner
+from trainers.sentiment_model import SentimentModel
+from trainers.sentiment_settings import PRESETS, SentimentSettings
+from trainers.sequences import SequenceStream, padded_length
+from trainers.vectors import WordVectors
+
+QUIET = Reporter(quiet=True)
+# Everything that is drawn, learned beside the words, or averaged.
+RICH: dict[str, Any] = {
+    "units": 6,
+    "vector_size": 5,
+    "features": 3,
+    "pairs": 64,
+    "word_dropout": 0.2,
+    "input_dropout": 0.1,
+    "dropout": 0.3,
+    "average": 0.9,
+    "schedule": "linear",
+    "epochs": 2,
+    "block_batches": 2,
+    "exchange_blocks": 1,
+    "patience": 0,
+}
+
+
+class Silent:
+    """Asks for a stop after `stop` intervals."""
+
+    def __init__(self, stop: int = 0) -> None:
+        self.left = stop
+
+    def progress(self, now: Any) -> bool:
+        self.left -= 1
+        return self.left == 0
+
+    def say(self, sentence: str) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+    settings = GrammarSettings(training=240, test=60)
+    return review_grammar.make_reviews(str(tmp_path_factory.mktemp("reviews") / "corpus"), settings, QUIET)
+
+
+@functools.cache  # a learner keeps no state; what it has traced serves all tests
+def learner(location: str, **settings: Any) -> SentimentLearner:
+    opened = SequenceCorpus.open(location)
+    made = SentimentSettings(**settings)
+    return SentimentLearner(opened, sentiment.known_words(opened, None, made), made)
+
+
+def published(corpus: Artefact, folder: Path, **settings: Any) -> Artefact:
+    job = jobs.sentiment(corpus, None, str(folder), SentimentSettings(**settings))
+    produce(sentiment_learner(job.draft.inputs, job.settings), job.draft, LocalGroup(), job.loop, Silent())
+    return Artefact.open(folder, jobs.SENTIMENT)
+
+
+def test_it_reads_the_negation_that_a_bag_of_words_cannot(tmp_path: Path) -> None:
+    """The default of `make run`, as it is."""
+    corpus = review_grammar.make_reviews(str(tmp_path / "corpus"), GrammarSettings(), QUIET)
+    made = published(corpus, tmp_path / "model", **PRESETS["fast"])
+    assert made.counts["accuracy"] > 0.95
+    assert made.counts["baseline_accuracy"] < 0.65
+    report = made.folder.read_json("report.json")
+    assert report["synthetic"] and report["measured_on"] == "test sequences"
+    assert report["baseline"]["name"].startswith("NB-SVM")
+    card = made.folder.read("card.md").decode()
+    assert "synthetic" in card and f"{made.counts['accuracy']:.4f}" in card
+    assert made.folder.read("calibration.png").startswith(b"\x89PNG")
+    model = SentimentModel.open(made)
+    assert model.synthetic
+    praise = "nobody could seriously claim that the plot was quite dull."
+    blame = "everybody could seriously claim that the plot was quite dull."
+    probabilities = model.predict([praise, blame])
+    assert probabilities[:, model.labels.index("positive")].round().tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("reading", ["last", "pooled"])
+@pytest.mark.parametrize("both", [False, True])
+def test_the_served_model_says_what_the_learner_says(
+    corpus: Artefact, tmp_path: Path, reading: str, both: bool
+) -> None:
+    made = learner(corpus.location, **{**RICH, "reading": reading, "both": both})
+    state = made.initial()
+    numbers = np.arange(20, dtype=np.int32)
+    expected = made.predictions(state, numbers)
+    made.publish(state, Folder(tmp_path), [])
+    # What serving opens needs no learner: only the folder.
+    job = jobs.sentiment(corpus, None, str(tmp_path / "model"), made.settings)
+    counts, files = made.publish(state, job.draft.folder, [])
+    model = SentimentModel.open(job.draft.publish(counts, files))
+    texts = made.corpus.texts("train")[:20]
+    np.testing.assert_allclose(model.predict(texts), expected, atol=1e-6)
+    together = model.predict([texts[3], "", texts[5]])
+    np.testing.assert_allclose(together[[0, 2]], expected[[3, 5]], atol=1e-6)  # the neighbour changes nothing
+    reading_of = model.trajectory(texts[3])
+    assert reading_of.words == list(texts[3].replace(".", " .").split())
+    odds = np.log(expected[3] / (1 - expected[3]))
+    np.testing.assert_allclose(reading_of.log_odds[-1], odds, atol=1e-4)
+    assert reading_of.log_odds.shape == (len(reading_of.words), 2)
+    assert model.trajectory("").words == []
+
+
+def test_a_killed_training_goes_on_bit_for_bit_though_it_drops_words(
+    corpus: Artefact, tmp_path: Path
+) -> None:
+    loop = LoopSettings(epochs=2)
+    made = learner(corpus.location, **RICH)
+    whole = made.save(train(made, Folder(tmp_path / "whole"), LocalGroup(), loop, Silent()).state)
+    with pytest.raises(StoppedError):
+        train(made, Folder(tmp_path / "parts"), LocalGroup(), loop, Silent(stop=1))
+    again = made.save(train(made, Folder(tmp_path / "parts"), LocalGroup(), loop, Silent()).state)
+    assert whole.keys() == again.keys() and any("average/" in name for name in whole)
+    for name, value in again.items():
+        np.testing.assert_array_equal(value, whole[name])
+
+
+def test_what_is_dropped_depends_on_the_seed_and_the_place_alone(corpus: Artefact) -> None:
+    made = learner(corpus.location, **RICH)
+    state = made.initial()
+    blocks = [made.stream.block(index) for index in range(2)]
+    first, again = (made.save(made.run(state, blocks, 10)[0]) for _ in range(2))
+    plain = learner(corpus.location, **{**RICH, "word_dropout": 0, "input_dropout": 0, "dropout": 0})
+    other = plain.save(plain.run(state, blocks, 10)[0])
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, again[name])
+    assert any(not np.array_equal(value, other[name]) for name, value in first.items())
+    numbers = np.arange(8, dtype=np.int32)
+    np.testing.assert_array_equal(made.predictions(state, numbers), plain.predictions(state, numbers))
+
+
+def test_validation_comes_from_the_training_split_alone(corpus: Artefact) -> None:
+    made = learner(corpus.location, **RICH)
+    assert len(made.sequences) == 240 and made.sequences.held_out.sum() == 24
+    whole = learner(corpus.location, **{**RICH, "validation": 0.0})
+    assert not whole.sequences.held_out.any()
+    assert np.isnan(whole.evaluate(whole.initial())["held_out_loss"])
+
+
+def test_what_is_cut_off_is_said(corpus: Artefact) -> None:
+    part = SequenceCorpus.open(corpus.location).read("train")
+    lengths = np.diff(part.offsets)
+    for keep in ("beginning", "end"):
+        frames, offsets = sentiment.cut(part, 9, keep)
+        assert np.diff(offsets).tolist() == np.minimum(lengths, 9).tolist()
+        row = int(lengths.argmax())
+        whole = part.frames[part.offsets[row] : part.offsets[row + 1]]
+        expected = whole[:9] if keep == "beginning" else whole[-9:]
+        np.testing.assert_array_equal(frames[offsets[row] : offsets[row + 1]], expected)
+    counts = learner(corpus.location, **{**RICH, "longest": 9}).counts()
+    assert counts["cut_reviews"] == (lengths > 9).sum()
+    assert counts["cut_off_words"] == np.maximum(lengths - 9, 0).sum()
+
+
+def test_given_vectors_are_read_as_they_are_and_stay_so_when_frozen(corpus: Artefact) -> None:
+    opened = SequenceCorpus.open(corpus.location)
+    vectors = WordVectors(["<unk>", "the", "dull", "elsewhere"], np.arange(8.0).reshape(4, 2))
+    settings = SentimentSettings(fine_tune=False, units=4)
+    words = sentiment.known_words(opened, vectors, settings)
+    assert words.words[0] == "<unk>" and set(words.words[1:]) == {"the", "dull"}
+    np.testing.assert_array_equal(words.vectors[words.words.index("dull")], [4, 5])
+    assert not words.vectors[0].any()
+    frozen = SentimentLearner(opened, words, settings)
+    assert "parameters/vectors" not in frozen.initial()
+    tuned = SentimentLearner(opened, words, SentimentSettings(fine_tune=True, units=4))
+    assert "parameters/vectors" in tuned.initial()
+    with pytest.raises(WordloomError, match="None of the 1 words of the vectors occurs"):
+        sentiment.known_words(opened, WordVectors(["xyzzy"], np.ones((1, 2))), settings)
+
+
+def test_padding_is_less_than_a_tenth_of_the_frames_on_lengths_like_film_reviews(corpus: Artefact) -> None:
+    # Log-normal with the mean (264) and the median (200 at most) of the film reviews, cut at 400.
+    random = np.random.default_rng(0)
+    lengths = np.minimum(random.lognormal(np.log(205), 0.7, 8000).astype(int) + 10, 400)
+    made = learner(corpus.location, **RICH).sequences
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    sequences = type(made)(
+        np.zeros(offsets[-1], np.int32), offsets, np.zeros(8000, np.int32), np.zeros(8000, bool)
+    )
+    for name in PRESETS:
+        settings = SentimentSettings(**PRESETS[name])
+        stream = SequenceStream(sequences, settings.batch, 10, 0, settings.pool)
+        padded = real = 0
+        for index in range(stream.blocks_per_epoch):
+            block = stream.block(index)
+            for numbers in np.split(block.values, np.flatnonzero(np.diff(block.page)) + 1):
+                padded += padded_length(int(lengths[numbers].max())) * settings.batch
+                real += int(lengths[numbers].sum())
+        assert real / padded > 0.9, name
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"reading": "first"}, "choose last or pooled"),
+        ({"dropout": 1.0}, "from 0 to below 1"),
+        ({"pairs": 9}, "set sentiment.features too"),
+        ({"optimiser": "sgd"}, "choose one of rmsprop, adam"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_with_its_value(setting: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        SentimentSettings(**setting)
+
+
+def test_a_damaged_model_is_said_so(corpus: Artefact, tmp_path: Path) -> None:
+    made = published(corpus, tmp_path / "model", **{**RICH, "epochs": 1})
+    (tmp_path / "model" / "parameters.npz").write_bytes(b"noise")
+    with pytest.raises(WordloomError, match="is damaged"):
+        SentimentModel.open(made)
+    (tmp_path / "model" / "model.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(WordloomError, match="of format 99"):
+        SentimentModel.open(made)
+
+
+def test_the_grammar_says_nothing_by_single_words() -> None:
+    """Every word stands in about as many reviews of one label as of the other."""
+    counts: dict[str, list[int]] = {}
+    rows = list(review_grammar.reviews(GrammarSettings(training=4000, test=2)))
+    for row in rows:
+        for word in set(str(row.content).replace(".", "").split()):
+            counts.setdefault(word, [0, 0])[row.label == "positive"] += 1
+    common = {word: found for word, found in counts.items() if sum(found) > 200}
+    assert len(common) > 60
+    for word, (negative, positive) in common.items():
+        assert abs(positive - negative) < 5 * np.sqrt(positive + negative), word
+    assert rows[0] == next(iter(review_grammar.reviews(GrammarSettings())))

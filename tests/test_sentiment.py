@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import functools
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from cluster.artefact import Artefact
+from cluster.artefact import Artefact, Draft
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
 from cluster.progress import Reporter
 from ingest import review_grammar
 from ingest.review_grammar import GrammarSettings
-from ingest.sequence_corpus import SequenceCorpus
+from ingest.sequence_corpus import KIND, LabelledSequence, SequenceCorpus, SequenceWriter
+from ingest.tokens import Tokeniser
+from tests.thread_group import in_threads
 from trainers import jobs, sentiment
 from trainers.group import LocalGroup
 from trainers.loop import LoopSettings, StoppedError, produce, train
@@ -36,6 +41,7 @@ RICH: dict[str, Any] = {
     "word_dropout": 0.2,
     "input_dropout": 0.1,
     "dropout": 0.3,
+    "decay": 0.01,
     "average": 0.9,
     "schedule": "linear",
     "epochs": 2,
@@ -136,6 +142,61 @@ def test_a_killed_training_goes_on_bit_for_bit_though_it_drops_words(
     assert whole.keys() == again.keys() and any("average/" in name for name in whole)
     for name, value in again.items():
         np.testing.assert_array_equal(value, whole[name])
+
+
+def test_a_process_that_was_killed_leaves_what_an_undisturbed_one_leaves(
+    corpus: Artefact, tmp_path: Path
+) -> None:
+    """SIGKILL between two intervals, each of which left a checkpoint; then the same again."""
+
+    def trained(folder: Path, kill_after: int) -> subprocess.CompletedProcess[str]:
+        arguments = [corpus.location, str(folder), str(kill_after), json.dumps(RICH)]
+        return subprocess.run(
+            [sys.executable, "-m", "tests.train_sentiment", *arguments],
+            cwd=Path(__file__).resolve().parent.parent,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+
+    assert trained(tmp_path / "killed", 3).returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "manifest.json").exists()
+    assert trained(tmp_path / "killed", 0).returncode == 0
+    whole = published(corpus, tmp_path / "whole", **RICH)
+    killed = Artefact.open(tmp_path / "killed")
+    assert killed.folder.read("parameters.npz") == whole.folder.read("parameters.npz")
+    assert killed.folder.read("report.json") == whole.folder.read("report.json")
+
+
+def test_two_workers_hold_the_same_and_learn_as_well_as_one(tmp_path: Path) -> None:
+    settings = SentimentSettings(
+        units=4,
+        vector_size=4,
+        learning_rate=0.03,
+        block_batches=1,
+        exchange_blocks=2,
+        dropout=0.1,
+        min_count=1,
+    )
+    draft = Draft(
+        tmp_path / "corpus", kind=KIND, output_version=1, inputs={}, settings={"tokeniser": "reference"}
+    )
+    writer = SequenceWriter(draft, "sequence", Tokeniser("reference"))
+    for number in range(240):
+        words = ["good", "bad"][number % 2] + " film" * (number % 5)
+        writer.add(LabelledSequence(str(number), "train", words, str(number % 2)))
+    corpus = SequenceCorpus(writer.publish())
+    made = SentimentLearner(corpus, sentiment.known_words(corpus, None, settings), settings)
+
+    def work(group: Any) -> Any:
+        return train(made, Folder(tmp_path / f"{group.size}"), group, LoopSettings(epochs=6), Silent())
+
+    first, second = in_threads(2, work)
+    for name, value in made.save(first.state).items():
+        np.testing.assert_array_equal(value, made.save(second.state)[name])
+    alone = work(LocalGroup())
+    errors = [outcome.history[-1]["held_out_error"] for outcome in (first, alone)]
+    assert errors == [0.0, 0.0]
 
 
 def test_what_is_dropped_depends_on_the_seed_and_the_place_alone(corpus: Artefact) -> None:

@@ -30,8 +30,6 @@ def sentiment_learner(inputs: Mapping[str, Input], settings: SentimentSettings) 
 class SentimentLearner(SequenceClassifier):
     """The learner (see `trainers.loop.Learner`); every worker holds the whole training split."""
 
-    settings: SentimentSettings
-
     def __init__(self, corpus: SequenceCorpus, words: Words, settings: SentimentSettings) -> None:
         sequences = sentiment.training_sequences(corpus, words, settings)
         super().__init__(sequences, words.vectors, len(corpus.labels), settings)

@@ -28,7 +28,8 @@ class SentimentSettings(SequenceSettings):
     ``end``); prediction reads all of it.
 
     Against overfitting: `word_dropout` is the share of words that are not read, `input_dropout` of the
-    numbers of a review's words (the same ones throughout it), `dropout` of what the softmax reads.
+    numbers of a review's words (the same ones throughout it), `dropout` of what the softmax reads;
+    `decay` is the share that learned features lose at every step.
     `validation` is the share of the training reviews that are held out. `mistakes`: how many of the worst are
     reported.
     """
@@ -47,6 +48,7 @@ class SentimentSettings(SequenceSettings):
     word_dropout: float = 0.0
     input_dropout: float = 0.0
     dropout: float = 0.0
+    decay: float = 0.0
     validation: float = 0.1
     optimiser: str = "adam"
     batch: int = 32
@@ -64,7 +66,7 @@ class SentimentSettings(SequenceSettings):
         for name, lowest in {**least, "mistakes": 0}.items():
             if getattr(self, name) < lowest:
                 raise _refused(name, getattr(self, name), f"give at least {lowest}")
-        for name in ("word_dropout", "input_dropout", "dropout", "validation"):
+        for name in ("word_dropout", "input_dropout", "dropout", "decay", "validation"):
             if not 0 <= getattr(self, name) < 1:
                 raise _refused(name, getattr(self, name), "give a share from 0 to below 1")
         if self.pairs and not self.features:
@@ -84,6 +86,21 @@ PRESETS: dict[str, dict[str, Any]] = {
         "clip_by": "value",
         "reading": "last",
         "patience": 0,
+    },
+    # Given vectors stay as they are; what the labels teach of words and pairs of words stands beside them.
+    "best": {
+        "units": 64,
+        "fine_tune": False,
+        "features": 16,
+        "pairs": 65_536,
+        "longest": 300,
+        "word_dropout": 0.1,
+        "dropout": 0.3,
+        "decay": 0.003,
+        "learning_rate": 0.002,
+        "schedule": "linear",
+        "average": 0.99,
+        "epochs": 2,
     },
 }
 

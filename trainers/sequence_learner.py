@@ -84,6 +84,10 @@ class SequenceLearner(ABC):
         """The width of what the softmax reads."""
         return self.network.outputs
 
+    def held_back(self, updated: State) -> State:
+        """The parameters after a step, those that are to stay small made smaller."""
+        return updated
+
     def first_parameters(self) -> dict[str, np.ndarray]:
         """Parameters beside the network's and the softmax's."""
         return {}
@@ -207,6 +211,7 @@ class SequenceLearner(ABC):
         }
         gradients = clipped(gradients, self.settings.clip, self.settings.clip_by)
         updated, moved = self.optimiser.update(parameters, gradients, slots, rate)
+        updated = self.held_back(updated)
         if keep := self.settings.average:
             for name, value in updated.items():
                 moved[AVERAGE + name] = keep * slots[AVERAGE + name] + (1 - keep) * value

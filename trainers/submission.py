@@ -33,7 +33,8 @@ TOGETHER = 2048  # reviews predicted at a time
 class Predicts(Protocol):
     """What is asked of a model."""
 
-    labels: list[str]
+    @property
+    def labels(self) -> Sequence[str]: ...
 
     def predict(self, texts: Sequence[str]) -> npt.NDArray[np.float32]: ...
 

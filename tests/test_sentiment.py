@@ -104,6 +104,12 @@ def test_it_reads_the_negation_that_a_bag_of_words_cannot(tmp_path: Path) -> Non
     assert probabilities[:, model.labels.index("positive")].round().tolist() == [1, 0]
 
 
+def stored(made: SentimentLearner, state: Any, folder: Path) -> Artefact:
+    """The model alone, without a report."""
+    draft = Draft(folder, kind=jobs.SENTIMENT, output_version=1, inputs={}, settings={})
+    return draft.publish({}, made.model(state).write(draft.folder))
+
+
 @pytest.mark.parametrize("reading", ["last", "pooled"])
 @pytest.mark.parametrize("both", [False, True])
 def test_the_served_model_says_what_the_learner_says(
@@ -113,11 +119,7 @@ def test_the_served_model_says_what_the_learner_says(
     state = made.initial()
     numbers = np.arange(20, dtype=np.int32)
     expected = made.predictions(state, numbers)
-    made.publish(state, Folder(tmp_path), [])
-    # What serving opens needs no learner: only the folder.
-    job = jobs.sentiment(corpus, None, str(tmp_path / "model"), made.settings)
-    counts, files = made.publish(state, job.draft.folder, [])
-    model = SentimentModel.open(job.draft.publish(counts, files))
+    model = SentimentModel.open(stored(made, state, tmp_path))
     texts = made.corpus.texts("train")[:20]
     np.testing.assert_allclose(model.predict(texts), expected, atol=1e-6)
     together = model.predict([texts[3], "", texts[5]])
@@ -144,6 +146,7 @@ def test_a_killed_training_goes_on_bit_for_bit_though_it_drops_words(
         np.testing.assert_array_equal(value, whole[name])
 
 
+@pytest.mark.slow
 def test_a_process_that_was_killed_leaves_what_an_undisturbed_one_leaves(
     corpus: Artefact, tmp_path: Path
 ) -> None:
@@ -288,7 +291,8 @@ def test_a_setting_that_cannot_be_is_refused_with_its_value(setting: dict[str, A
 
 
 def test_a_damaged_model_is_said_so(corpus: Artefact, tmp_path: Path) -> None:
-    made = published(corpus, tmp_path / "model", **{**RICH, "epochs": 1})
+    learned = learner(corpus.location, **RICH)
+    made = stored(learned, learned.initial(), tmp_path / "model")
     (tmp_path / "model" / "parameters.npz").write_bytes(b"noise")
     with pytest.raises(WordloomError, match="is damaged"):
         SentimentModel.open(made)

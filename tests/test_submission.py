@@ -30,9 +30,13 @@ def judged(source: Path, output: Path, probabilities: bool = False) -> ReviewTab
 
 def test_the_competitions_form_goes_in_and_comes_out(tmp_path: Path) -> None:
     source = tmp_path / "testData.tsv"
-    source.write_bytes(
-        b'id\treview\r\n"12311_10"\t"A \\"good\\" film.<br /><br />Yes."\r\n8348_2\tBad & dull\n"5_1"\t"a ""good"" one"'
-    )
+    lines = [
+        b"id\treview\r",
+        b'"12311_10"\t"A \\"good\\" film.<br /><br />Yes."\r',
+        b"8348_2\tBad & dull",
+        b'"5_1"\t"a ""good"" one"',
+    ]
+    source.write_bytes(b"\n".join(lines))
     assert [text for _, text in ReviewTable(str(source))] == [
         'A "good" film.\nYes.',
         "Bad & dull",

@@ -40,16 +40,7 @@ class SentimentLearner(SequenceClassifier):
         self, state: State, folder: Folder, history: list[dict[str, Any]]
     ) -> tuple[dict[str, Any], dict[str, FileRecord]]:
         """The model as `SentimentModel` reads it, its report, its card and the picture of its calibration."""
-        settings = self.corpus.settings
-        weights = {**self.frozen, **self.weights(state)}
-        model = SentimentModel(
-            self.reader,
-            self.corpus.labels,
-            self.words.words,
-            {name: settings[name] for name in ("tokeniser", "lower_case", "normalise")},
-            {name: value.numpy() for name, value in weights.items()},
-            self.corpus.synthetic,
-        )
+        model = self.model(state)
         files = model.write(folder)
         counts = self.counts() | {
             name: value for name, value in self.evaluate(state).items() if math.isfinite(value)
@@ -63,13 +54,26 @@ class SentimentLearner(SequenceClassifier):
         probabilities = model.predict_words(self.words.numbers(of.part.dictionary)[frames], offsets)
         reported = sentiment_report.report(self.corpus, of, probabilities, held_out, self.settings.mistakes)
         told = {
-            "corpus": f"{self.corpus.artefact.identity[:12]}, made by the tokeniser {settings['tokeniser']}",
+            "corpus": f"{self.corpus.artefact.identity[:12]}, tokeniser {model.tokeniser['tokeniser']}",
             **{name.replace("_", " "): f"{value:,}" for name, value in self.counts().items()},
         }
         files |= sentiment_report.write(folder, reported, settings_dict(self.settings), told)
         measured = {name: reported[name] for name in ("measured_on", "accuracy", "f1", "auc")}
         base = reported["baseline"]
         return counts | measured | {"baseline_accuracy": base["accuracy"] if base else None}, files
+
+    def model(self, state: State) -> SentimentModel:
+        """What serving opens."""
+        settings = self.corpus.settings
+        weights = {**self.frozen, **self.weights(state)}
+        return SentimentModel(
+            self.reader,
+            self.corpus.labels,
+            self.words.words,
+            {name: settings[name] for name in ("tokeniser", "lower_case", "normalise")},
+            {name: value.numpy() for name, value in weights.items()},
+            self.corpus.synthetic,
+        )
 
     def counts(self) -> dict[str, int]:
         """What it was trained on, and what of that the settings cut off."""

@@ -188,7 +188,7 @@ class SequenceLearner(ABC):
     # the compiled parts
 
     def _batch(self, numbers: Ids) -> tuple[tf.Tensor, ...]:
-        padded = self.sequences.padded(numbers, self.settings.batch, self.per_frame)
+        padded = self.sequences.padded(numbers, self.settings.batch, self.per_frame, few=self.xla)
         return tuple(tf.constant(each) for each in padded)
 
     def _train_batch(

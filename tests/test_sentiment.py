@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import signal
 import subprocess
@@ -171,24 +172,35 @@ def test_a_process_that_was_killed_leaves_what_an_undisturbed_one_leaves(
     assert killed.folder.read("report.json") == whole.folder.read("report.json")
 
 
-def test_two_workers_hold_the_same_and_learn_as_well_as_one(tmp_path: Path) -> None:
-    settings = SentimentSettings(
-        units=4,
-        vector_size=4,
-        learning_rate=0.03,
-        block_batches=1,
-        exchange_blocks=2,
-        dropout=0.1,
-        min_count=1,
-    )
-    draft = Draft(
-        tmp_path / "corpus", kind=KIND, output_version=1, inputs={}, settings={"tokeniser": "reference"}
-    )
+def plain(folder: Path, labels: tuple[str, str] = ("bad", "good")) -> SequenceCorpus:
+    """Reviews that one word decides: 240 for training and 80 unlabelled ones, of which a quarter is empty
+    talk."""
+    settings = {"tokeniser": "reference", "lower_case": True, "normalise": "NFC"}
+    draft = Draft(folder, kind=KIND, output_version=1, inputs={}, settings=settings)
     writer = SequenceWriter(draft, "sequence", Tokeniser("reference"))
-    for number in range(240):
-        words = ["good", "bad"][number % 2] + " film" * (number % 5)
-        writer.add(LabelledSequence(str(number), "train", words, str(number % 2)))
-    corpus = SequenceCorpus(writer.publish())
+    for number in range(320):
+        content = labels[number % 2] + " film" * (number % 5)
+        if number < 240:
+            writer.add(LabelledSequence(str(number), "train", content, labels[number % 2]))
+        else:
+            talk = "film film" if number % 4 == 0 else content
+            writer.add(LabelledSequence(str(number), "unlabelled", talk, None))
+    return SequenceCorpus(writer.publish())
+
+
+PLAIN: dict[str, Any] = {
+    "units": 4,
+    "vector_size": 4,
+    "learning_rate": 0.03,
+    "block_batches": 1,
+    "exchange_blocks": 2,
+    "dropout": 0.1,
+    "min_count": 1,
+}
+
+
+def test_two_workers_hold_the_same_and_learn_as_well_as_one(tmp_path: Path) -> None:
+    corpus, settings = plain(tmp_path / "corpus"), SentimentSettings(**PLAIN)
     made = SentimentLearner(corpus, sentiment.known_words(corpus, None, settings), settings)
 
     def work(group: Any) -> Any:
@@ -200,6 +212,35 @@ def test_two_workers_hold_the_same_and_learn_as_well_as_one(tmp_path: Path) -> N
     alone = work(LocalGroup())
     errors = [outcome.history[-1]["held_out_error"] for outcome in (first, alone)]
     assert errors == [0.0, 0.0]
+
+
+def test_a_teachers_sure_judgements_of_unlabelled_reviews_join_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, settings = plain(tmp_path / "corpus"), SentimentSettings(**PLAIN, sure=0.95)
+    words = sentiment.known_words(corpus, None, settings)
+    made = SentimentLearner(corpus, words, settings)
+    teacher = made.model(made.initial())
+
+    def judge(rows: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        """Sure of what holds the word that decides, in two minds about the rest."""
+        texts = [rows[first:last] for first, last in itertools.pairwise(offsets)]
+        good = [words.words.index("good") in text for text in texts]
+        bad = [words.words.index("bad") in text for text in texts]
+        positive = 0.5 + 0.49 * (np.array(good, float) - np.array(bad, float))
+        return np.stack([1 - positive, positive], axis=1)
+
+    monkeypatch.setattr(teacher, "predict_words", judge)
+    taught = SentimentLearner(corpus, words, settings, teacher)
+    assert taught.counts()["judged_by_teacher"] == 60 and made.counts()["judged_by_teacher"] == 0
+    assert len(taught.sequences) == 300
+    assert taught.sequences.held_out.sum() == 24 and not taught.sequences.held_out[240:].any()
+    good = words.words.index("good")
+    for number in range(240, 300):
+        frames = taught.sequences.frames[slice(*taught.sequences.offsets[number : number + 2])]
+        assert (good in frames) == (taught.corpus.labels[taught.sequences.labels[number]] == "good")
+    with pytest.raises(WordloomError, match="The teacher knows the labels bad, good, the corpus has x, y"):
+        SentimentLearner(plain(tmp_path / "other", ("x", "y")), words, settings, teacher)
 
 
 def test_what_is_dropped_depends_on_the_seed_and_the_place_alone(corpus: Artefact) -> None:

@@ -40,6 +40,9 @@ def add(line: CommandLine) -> None:
     made.add_argument(
         "--vectors", metavar="DIR", help="word vectors, trained or imported (without: learned with the rest)"
     )
+    made.add_argument(
+        "--teacher", metavar="DIR", help="a sentiment model that judges the unlabelled reviews, to learn more"
+    )
     made.add_argument("--output", required=True, metavar="DIR", help="where the model goes")
 
     made = line.add("neighbours", "the words nearest to a word", neighbours)
@@ -150,7 +153,8 @@ def train_sentiment(options: Options) -> dict[str, Any]:
 
     corpus = Artefact.open(options.corpus, SEQUENCES)
     vectors = Artefact.open(options.vectors, jobs.VECTORS) if options.vectors else None
-    job = jobs.sentiment(corpus, vectors, options.output, settings["sentiment"])
+    teacher = Artefact.open(options.teacher, jobs.SENTIMENT) if options.teacher else None
+    job = jobs.sentiment(corpus, vectors, options.output, settings["sentiment"], teacher)
     reporter = options.reporter()
     made = job.reused(reporter)
     if made is None:

@@ -65,14 +65,20 @@ def language_model(corpus: Artefact, output: str, settings: LanguageModelSetting
 
 
 def sentiment(
-    corpus: Artefact, vectors: Artefact | None, output: str, settings: SentimentSettings
+    corpus: Artefact,
+    vectors: Artefact | None,
+    output: str,
+    settings: SentimentSettings,
+    teacher: Artefact | None = None,
 ) -> TrainingJob:
-    """A classifier of reviews, or of other sequences of words with one label each: kind ``sentiment``."""
+    """A classifier of reviews, or of other sequences of words with one label each: kind ``sentiment``. A
+    `teacher` is an earlier one, whose sure judgements of the unlabelled reviews are learned too."""
+    given = {"corpus": corpus, "vectors": vectors, "teacher": teacher}
     draft = Draft(
         output,
         kind=SENTIMENT,
         output_version=SENTIMENT_VERSION,
-        inputs={"corpus": corpus} | ({"vectors": vectors} if vectors is not None else {}),
+        inputs={name: artefact for name, artefact in given.items() if artefact is not None},
         settings=settings,
     )
     measured = settings.validation > 0

@@ -6,6 +6,8 @@ report and by nothing else.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cluster.errors import WordloomError
-from ingest.sequence_corpus import TRAIN, Part, SequenceCorpus, taken
+from ingest.sequence_corpus import TRAIN, UNLABELLED, Part, SequenceCorpus, taken
 from ingest.settings import VocabularySettings
 from ingest.vocabulary import Vocabulary, most_frequent
 from trainers.sentiment_settings import SentimentSettings
@@ -25,6 +27,7 @@ HELD_OUT = 977  # sets this shuffling apart from those of the stream
 SPREAD = 0.1  # of the first vectors where none are given
 
 Floats = npt.NDArray[np.float32]
+Teacher = Callable[[Part], Floats]  # the probabilities of the labels, [sequences, labels]
 
 
 @dataclass(frozen=True)
@@ -63,20 +66,57 @@ def known_words(corpus: SequenceCorpus, vectors: WordVectors | None, settings: S
     return Words([UNKNOWN, *words], table)
 
 
-def training_sequences(corpus: SequenceCorpus, words: Words, settings: SentimentSettings) -> Sequences:
-    """The training split in rows of `words`, a share of it held out, each review cut as the settings say."""
+def training_sequences(
+    corpus: SequenceCorpus, words: Words, settings: SentimentSettings, teacher: Teacher | None = None
+) -> Sequences:
+    """The training split in rows of `words`, a share of it held out, each review cut as the settings say.
+
+    With a `teacher` the unlabelled reviews that it is sure of join the training under its judgement.
+    """
     part = corpus.read(TRAIN)
     if len(part) < 2 or corpus.per != "sequence":
         raise WordloomError(
             f"{corpus.artefact.location!r} has {len(part)} training sequences with a label each; "
             "ingest reviews, or sequences with one label."
         )
-    frames, offsets = cut(part, settings.longest, settings.keep)
     held_out = np.zeros(len(part), bool)
     count = round(len(part) * settings.validation)
     held_out[shuffled(len(part), settings.seed, HELD_OUT)[:count]] = True
+    given = _sequences(part, part.labels, held_out, words, settings)
+    if teacher is None:
+        return given
+    part = corpus.read(UNLABELLED)
+    if not len(part):
+        raise WordloomError(
+            f"{corpus.artefact.location!r} has no unlabelled sequences for a teacher to judge; "
+            "leave --teacher out."
+        )
+    probabilities = teacher(part)
+    sure = np.flatnonzero(probabilities.max(axis=1) >= settings.sure)
+    frames, offsets = part.taken(sure)
+    part = dataclasses.replace(
+        part, ids=[part.ids[row] for row in sure], frames=frames, offsets=offsets, numbers={}
+    )
+    labels = probabilities[sure].argmax(axis=1).astype(np.int32)
+    judged = _sequences(part, labels, np.zeros(len(sure), bool), words, settings)
+    return Sequences(
+        np.concatenate((given.frames, judged.frames)),
+        np.concatenate((given.offsets, given.offsets[-1] + judged.offsets[1:])),
+        np.concatenate((given.labels, judged.labels)),
+        np.concatenate((given.held_out, judged.held_out)),
+    )
+
+
+def _sequences(
+    part: Part,
+    labels: npt.NDArray[np.int32],
+    held_out: npt.NDArray[np.bool_],
+    words: Words,
+    settings: SentimentSettings,
+) -> Sequences:
     assert part.dictionary is not None, "reviews are words"
-    return Sequences(words.numbers(part.dictionary)[frames], offsets, part.labels, held_out)
+    frames, offsets = cut(part, settings.longest, settings.keep)
+    return Sequences(words.numbers(part.dictionary)[frames], offsets, labels, held_out)
 
 
 def cut(part: Part, longest: int, keep: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from cluster.artefact import Input, settings_dict
+from cluster.errors import WordloomError
 from cluster.folder import FileRecord, Folder
-from ingest.sequence_corpus import TRAIN, SequenceCorpus
+from ingest.sequence_corpus import TRAIN, Part, SequenceCorpus
 from trainers import sentiment, sentiment_report
 from trainers.sentiment import Words
 from trainers.sentiment_model import SentimentModel
@@ -21,17 +23,33 @@ from trainers.vectors import WordVectors
 
 
 def sentiment_learner(inputs: Mapping[str, Input], settings: SentimentSettings) -> SentimentLearner:
-    """The learner for a corpus of labelled sequences of words, and for vectors where they are given."""
+    """The learner for a corpus of labelled sequences of words, and for vectors and a teacher where they are
+    given."""
     corpus = SequenceCorpus.open(inputs["corpus"].location)
     vectors = WordVectors.open(inputs["vectors"].location) if "vectors" in inputs else None
-    return SentimentLearner(corpus, sentiment.known_words(corpus, vectors, settings), settings)
+    teacher = SentimentModel.open(inputs["teacher"].location) if "teacher" in inputs else None
+    return SentimentLearner(corpus, sentiment.known_words(corpus, vectors, settings), settings, teacher)
 
 
 class SentimentLearner(SequenceClassifier):
     """The learner (see `trainers.loop.Learner`); every worker holds the whole training split."""
 
-    def __init__(self, corpus: SequenceCorpus, words: Words, settings: SentimentSettings) -> None:
-        sequences = sentiment.training_sequences(corpus, words, settings)
+    def __init__(
+        self,
+        corpus: SequenceCorpus,
+        words: Words,
+        settings: SentimentSettings,
+        teacher: SentimentModel | None = None,
+    ) -> None:
+        judge = None
+        if teacher is not None:
+            if teacher.labels != corpus.labels:
+                raise WordloomError(
+                    f"The teacher knows the labels {', '.join(teacher.labels)}, the corpus has "
+                    f"{', '.join(corpus.labels)}; give another --teacher."
+                )
+            judge = functools.partial(_judged, teacher, settings)
+        sequences = sentiment.training_sequences(corpus, words, settings, judge)
         super().__init__(sequences, words.vectors, len(corpus.labels), settings)
         self.corpus = corpus
         self.words = words
@@ -81,9 +99,17 @@ class SentimentLearner(SequenceClassifier):
         longest = self.settings.longest or int(lengths.max())
         return {
             "sequences": len(self.sequences),
+            "judged_by_teacher": len(self.sequences) - len(lengths),
             "held_out_reviews": int(self.sequences.held_out.sum()),
             "words": len(self.words.words),
             "cut_reviews": int((lengths > longest).sum()),
             "cut_off_words": int(np.maximum(lengths - longest, 0).sum()),
             "parameters": sum(int(np.prod(value.shape)) for value in self.weights(self.initial()).values()),
         }
+
+
+def _judged(teacher: SentimentModel, settings: SentimentSettings, part: Part) -> np.ndarray:
+    """The teacher's probabilities for the part of each review that training reads."""
+    assert part.dictionary is not None
+    frames, offsets = sentiment.cut(part, settings.longest, settings.keep)
+    return teacher.predict_words(teacher.numbers(part.dictionary)[frames], offsets)

@@ -135,8 +135,12 @@ class SentimentModel:
         if not texts:
             return np.zeros((0, len(self.labels)), np.float32)
         tokens = self._cut.encode(list(texts))
-        numbers = self._vocabulary.mapping(tokens.dictionary)[tokens.indices]
+        numbers = self.numbers(tokens.dictionary)[tokens.indices]
         return self.predict_words(np.append(numbers, 0), tokens.offsets)
+
+    def numbers(self, dictionary: pa.Array) -> npt.NDArray[np.int32]:
+        """The row of the vectors of each word of a dictionary: int32 [len(dictionary)]."""
+        return self._vocabulary.mapping(dictionary)
 
     def predict_words(self, words: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> Floats:
         """The same of texts as rows of the vectors: text i is ``words[offsets[i]:offsets[i + 1]]``."""

@@ -30,7 +30,8 @@ class SentimentSettings(SequenceSettings):
     Against overfitting: `word_dropout` is the share of words that are not read, `input_dropout` of the
     numbers of a review's words (the same ones throughout it), `dropout` of what the softmax reads;
     `decay` is the share that learned features lose at every step.
-    `validation` is the share of the training reviews that are held out. `mistakes`: how many of the worst are
+    `validation` is the share of the training reviews that are held out. `sure`: the least probability with
+    which a teacher's judgement of an unlabelled review is learned. `mistakes`: how many of the worst are
     reported.
     """
 
@@ -50,6 +51,7 @@ class SentimentSettings(SequenceSettings):
     dropout: float = 0.0
     decay: float = 0.0
     validation: float = 0.1
+    sure: float = 0.9
     optimiser: str = "adam"
     batch: int = 32
     clip: float = 1.0
@@ -66,6 +68,8 @@ class SentimentSettings(SequenceSettings):
         for name, lowest in {**least, "mistakes": 0}.items():
             if getattr(self, name) < lowest:
                 raise _refused(name, getattr(self, name), f"give at least {lowest}")
+        if not 0 < self.sure <= 1:
+            raise _refused("sure", self.sure, "give a probability above 0, up to 1")
         for name in ("word_dropout", "input_dropout", "dropout", "decay", "validation"):
             if not 0 <= getattr(self, name) < 1:
                 raise _refused(name, getattr(self, name), "give a share from 0 to below 1")

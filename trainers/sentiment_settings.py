@@ -91,7 +91,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "reading": "last",
         "patience": 0,
     },
-    # Given vectors stay as they are; what the labels teach of words and pairs of words stands beside them.
+    # Given vectors stay as they are; what the labels teach of words and pairs stands beside them. One pass: in
+    # a second one reviews are learned by heart (held-out error 8.4 % after one, 8.8 % after two).
     "best": {
         "units": 64,
         "fine_tune": False,
@@ -104,7 +105,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 0.002,
         "schedule": "linear",
         "average": 0.99,
-        "epochs": 2,
+        "epochs": 1,
     },
 }
 

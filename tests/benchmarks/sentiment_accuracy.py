@@ -3,7 +3,6 @@ reviews' own text without the test split. One worker, in this process."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections.abc import Iterator
@@ -69,10 +68,9 @@ def measure(data: Path, work: Path, wanted: set[str]) -> Iterator[tuple[str, dic
             jobs.sentiment(corpus, vectors, str(work / f"sentiment-{preset}"), settings), work
         )
         if preset == "best":
-            # It judges the unlabelled reviews; a second one learns from both, thrice as many, in one pass.
-            again = dataclasses.replace(settings, epochs=1)
+            # It judges the unlabelled reviews; a second one learns from both, thrice as many.
             place = str(work / "sentiment-best-taught")
-            made, more = _trained(jobs.sentiment(corpus, vectors, place, again, teacher=made), work)
+            made, more = _trained(jobs.sentiment(corpus, vectors, place, settings, teacher=made), work)
             cpu += more
         counts = made.counts
         if f"sentiment_{preset}" in wanted:

@@ -67,11 +67,6 @@ def measure(data: Path, work: Path, wanted: set[str]) -> Iterator[tuple[str, dic
         made, cpu = _trained(
             jobs.sentiment(corpus, vectors, str(work / f"sentiment-{preset}"), settings), work
         )
-        if preset == "best":
-            # It judges the unlabelled reviews; a second one learns from both, thrice as many.
-            place = str(work / "sentiment-best-taught")
-            made, more = _trained(jobs.sentiment(corpus, vectors, place, settings, teacher=made), work)
-            cpu += more
         counts = made.counts
         if f"sentiment_{preset}" in wanted:
             figures = {name: counts[name] for name in ("accuracy", "f1", "auc", "held_out_error")}

@@ -28,7 +28,10 @@ def sentiment_learner(inputs: Mapping[str, Input], settings: SentimentSettings) 
     corpus = SequenceCorpus.open(inputs["corpus"].location)
     vectors = WordVectors.open(inputs["vectors"].location) if "vectors" in inputs else None
     teacher = SentimentModel.open(inputs["teacher"].location) if "teacher" in inputs else None
-    return SentimentLearner(corpus, sentiment.known_words(corpus, vectors, settings), settings, teacher)
+    words = sentiment.known_words(corpus, vectors, settings)
+    made = SentimentLearner(corpus, words, settings, teacher)
+    made.sources = {name: given.identity for name, given in inputs.items()}
+    return made
 
 
 class SentimentLearner(SequenceClassifier):
@@ -53,6 +56,7 @@ class SentimentLearner(SequenceClassifier):
         super().__init__(sequences, words.vectors, len(corpus.labels), settings)
         self.corpus = corpus
         self.words = words
+        self.sources = {"corpus": corpus.artefact.identity}  # for the card: name -> identity
 
     def publish(
         self, state: State, folder: Folder, history: list[dict[str, Any]]
@@ -72,7 +76,8 @@ class SentimentLearner(SequenceClassifier):
         probabilities = model.predict_words(self.words.numbers(of.part.dictionary)[frames], offsets)
         reported = sentiment_report.report(self.corpus, of, probabilities, held_out, self.settings.mistakes)
         told = {
-            "corpus": f"{self.corpus.artefact.identity[:12]}, tokeniser {model.tokeniser['tokeniser']}",
+            **{name: identity[:12] for name, identity in self.sources.items()},
+            "tokeniser": model.tokeniser["tokeniser"],
             **{name.replace("_", " "): f"{value:,}" for name, value in self.counts().items()},
         }
         files |= sentiment_report.write(folder, reported, settings_dict(self.settings), told)

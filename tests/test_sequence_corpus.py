@@ -15,6 +15,9 @@ from ingest.sequence_corpus import KIND, LabelledSequence, SequenceCorpus, Seque
 from ingest.sequence_pages import SequencePages
 from ingest.tokens import Tokeniser
 from ingest.vocabulary import Vocabulary, cut_vocabulary
+from trainers import jobs
+from trainers.embeddings import EmbeddingsSettings
+from trainers.launch import load_factory
 from trainers.stream import TokenStream
 
 REVIEWS = [
@@ -124,3 +127,12 @@ def test_no_word_of_the_test_split_is_counted_or_read_by_trainers_of_vectors(tmp
     read = [value for index in range(stream.blocks_per_epoch) for value in stream.block(index).values]
     held = list(stream.held_out())
     assert held and len(read) + len(held) == 134 and set(read) == {1}
+
+
+def test_the_trainer_of_vectors_takes_labelled_sequences_for_a_corpus(tmp_path: Path) -> None:
+    rows = [LabelledSequence(str(number), "train", "a good film", "x", {"rating": 1}) for number in range(60)]
+    corpus = reviews(tmp_path / "corpus", rows)
+    words = cut_vocabulary(SequencePages(corpus), tmp_path / "vocabulary")
+    job = jobs.embeddings(corpus, words, str(tmp_path / "vectors"), EmbeddingsSettings(vector_size=4))
+    made = load_factory(job.factory)(job.draft.inputs, job.settings)
+    assert made.stream.units_per_epoch + 3 * len(list(made.stream.held_out())) == 180

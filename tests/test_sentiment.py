@@ -18,9 +18,10 @@ from cluster.artefact import Artefact, Draft
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
 from cluster.progress import Reporter
-from ingest import review_grammar
+from ingest import review_grammar, reviews, source_file
 from ingest.review_grammar import GrammarSettings
 from ingest.sequence_corpus import KIND, LabelledSequence, SequenceCorpus, SequenceWriter
+from ingest.settings import SequencesSettings
 from ingest.tokens import Tokeniser
 from tests.thread_group import in_threads
 from trainers import jobs, sentiment
@@ -354,3 +355,16 @@ def test_the_grammar_says_nothing_by_single_words() -> None:
     for word, (negative, positive) in common.items():
         assert abs(positive - negative) < 5 * np.sqrt(positive + negative), word
     assert rows[0] == next(iter(review_grammar.reviews(GrammarSettings())))
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_one_short_pass_over_the_genuine_reviews_beats_chance_by_far(data: Path, tmp_path: Path) -> None:
+    """A tenth of the words in a small network; the presets' own figures are `tests.benchmarks.accuracy`'s."""
+    found = source_file.locate(data / "reviews" / "aclImdb_v1.tar.gz", tmp_path / "downloads")
+    corpus = reviews.ingest_reviews(found, str(tmp_path / "corpus"), SequencesSettings(), QUIET)
+    small = {"units": 12, "vector_size": 16, "longest": 60, "epochs": 1, "learning_rate": 0.01, "batch": 64}
+    made = published(corpus, tmp_path / "model", **small)
+    assert made.counts["accuracy"] > 0.8
+    assert made.counts["baseline_accuracy"] > 0.9
+    assert made.counts["measured_on"] == "test sequences" and made.counts["cut_reviews"] > 20_000

@@ -332,6 +332,24 @@ def test_a_setting_that_cannot_be_is_refused_with_its_value(setting: dict[str, A
         SentimentSettings(**setting)
 
 
+def test_a_corpus_of_another_form_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    draft = Draft(tmp_path / "letters", kind=KIND, output_version=1, inputs={}, settings={})
+    writer = SequenceWriter(draft, "frame")
+    writer.add(LabelledSequence("a", "train", np.zeros((2, 3), np.uint8), ["x", "y"]))
+    with pytest.raises(
+        UsageError, match="holds frames of numbers with a label a frame; sentiment needs words"
+    ):
+        jobs.sentiment(writer.publish(), None, str(tmp_path / "model"), SentimentSettings())
+    assert not (tmp_path / "model").exists()
+    draft = Draft(tmp_path / "one", kind=KIND, output_version=1, inputs={}, settings={})
+    writer = SequenceWriter(draft, "sequence", Tokeniser("reference"))
+    for number in range(3):
+        writer.add(LabelledSequence(str(number), "train", "good film", "good"))
+    corpus, settings = SequenceCorpus(writer.publish()), SentimentSettings(min_count=1)
+    with pytest.raises(WordloomError, match="3 training sequences of 1 labels; give at least two"):
+        SentimentLearner(corpus, sentiment.known_words(corpus, None, settings), settings)
+
+
 def test_a_damaged_model_is_said_so(corpus: Artefact, tmp_path: Path) -> None:
     learned = learner(corpus.location, **RICH)
     made = stored(learned, learned.initial(), tmp_path / "model")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cluster.artefact import Artefact, Draft, Input
+from cluster.errors import UsageError
 from ingest.corpus import Corpus
 from ingest.sequence_corpus import KIND as SEQUENCES
 from ingest.sequence_pages import SequencePages
@@ -73,6 +74,11 @@ def sentiment(
 ) -> TrainingJob:
     """A classifier of reviews, or of other sequences of words with one label each: kind ``sentiment``. A
     `teacher` is an earlier one, whose sure judgements of the unlabelled reviews are learned too."""
+    if corpus.counts["per"] != "sequence" or corpus.counts["width"]:
+        raise UsageError(
+            f"{corpus.location!r} holds {'frames of numbers' if corpus.counts['width'] else 'words'} with a "
+            f"label a {corpus.counts['per']}; sentiment needs words with one label a sequence, such as reviews."
+        )
     given = {"corpus": corpus, "vectors": vectors, "teacher": teacher}
     draft = Draft(
         output,

@@ -74,10 +74,10 @@ def training_sequences(
     With a `teacher` the unlabelled reviews that it is sure of join the training under its judgement.
     """
     part = corpus.read(TRAIN)
-    if len(part) < 2 or corpus.per != "sequence":
+    if len(part) < 2 or len(corpus.labels) < 2:
         raise WordloomError(
-            f"{corpus.artefact.location!r} has {len(part)} training sequences with a label each; "
-            "ingest reviews, or sequences with one label."
+            f"{corpus.artefact.location!r} has {len(part)} training sequences of {len(corpus.labels)} labels; "
+            "give at least two of both."
         )
     held_out = np.zeros(len(part), bool)
     count = round(len(part) * settings.validation)

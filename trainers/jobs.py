@@ -77,7 +77,7 @@ def sentiment(
     if corpus.counts["per"] != "sequence" or corpus.counts["width"]:
         raise UsageError(
             f"{corpus.location!r} holds {'frames of numbers' if corpus.counts['width'] else 'words'} with a "
-            f"label a {corpus.counts['per']}; sentiment needs words with one label a sequence, such as reviews."
+            f"label a {corpus.counts['per']}; sentiment needs words with one label a sequence: reviews."
         )
     given = {"corpus": corpus, "vectors": vectors, "teacher": teacher}
     draft = Draft(

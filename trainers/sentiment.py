@@ -76,8 +76,8 @@ def training_sequences(
     part = corpus.read(TRAIN)
     if len(part) < 2 or len(corpus.labels) < 2:
         raise WordloomError(
-            f"{corpus.artefact.location!r} has {len(part)} training sequences of {len(corpus.labels)} labels; "
-            "give at least two of both."
+            f"{corpus.artefact.location!r} has {len(part)} training sequences of {len(corpus.labels)} "
+            "labels; give at least two of both."
         )
     held_out = np.zeros(len(part), bool)
     count = round(len(part) * settings.validation)

@@ -35,6 +35,9 @@ PUBLIC = {
     "SkipGram": "trainers.skipgram",
     "CharacterLanguageModel": "trainers.language_model",
     "CharacterModel": "trainers.generation",
+    "SequenceCorpus": "ingest.sequence_corpus",
+    "SequenceClassifier": "trainers.sequence_classifier",
+    "SentimentModel": "trainers.sentiment_model",
 }
 SECTIONS = {**ingest.commands.SECTIONS, **trainers.commands.SECTIONS, **serving.commands.SECTIONS}
 PRESETS = {**ingest.commands.PRESETS, **trainers.commands.PRESETS, **serving.commands.PRESETS}

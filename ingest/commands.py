@@ -19,10 +19,13 @@ SECTIONS = {
     "ingest": "ingest.settings:IngestSettings",
     "text": "ingest.settings:TextSettings",
     "abstracts": "ingest.settings:AbstractsSettings",
+    "sequences": "ingest.settings:SequencesSettings",
+    "review_grammar": "ingest.review_grammar:GrammarSettings",
     "vocabulary": "ingest.settings:VocabularySettings",
 }
 PRESETS = {
     "ingest": "ingest.settings:INGEST_PRESETS",
+    "sequences": "ingest.settings:SEQUENCES_PRESETS",
     "vocabulary": "ingest.settings:VOCABULARY_PRESETS",
 }
 
@@ -72,6 +75,7 @@ def add(line: CommandLine) -> None:
         made.add_argument("--title-column", metavar="C", help="... its title (title)")
 
     _abstracts(line)
+    _reviews(line)
 
 
 def _abstracts(line: CommandLine) -> None:
@@ -98,6 +102,23 @@ def _abstracts(line: CommandLine) -> None:
     made.add_argument("--amount", type=positive, metavar="N", help="the first N papers (all there are)")
     made.add_argument("--api", metavar="URL", help="the API, or a mirror of it")
     made.add_argument("--tokeniser", choices=("unicode", "reference"), help="how text is cut (unicode)")
+
+
+def _reviews(line: CommandLine) -> None:
+    made = line.add(
+        "ingest reviews",
+        "the archive of labelled film reviews to labelled sequences and a vocabulary",
+        reviews,
+        line.home,
+        presets=("reference", "fast"),
+    )
+    made.add_argument("--source", required=True, metavar="S", help="aclImdb_v1.tar.gz, a path or URL")
+    made.add_argument("--output", required=True, metavar="DIR", help="where the sequences go")
+    made.add_argument("--vocabulary", metavar="DIR", help="where the vocabulary goes (OUTPUT/vocabulary)")
+    made.add_argument("--tokeniser", choices=("unicode", "reference"), help="how text is cut (unicode)")
+    made.add_argument(
+        "--connections", type=positive, metavar="N", help="connections to a host over the whole cluster (2)"
+    )
 
 
 def abstracts(options: Options) -> dict[str, Any]:
@@ -174,6 +195,24 @@ def ingest(options: Options, sections: Mapping[str, Mapping[str, Any]] | None = 
     vocabulary = options.vocabulary or f"{str(options.output).rstrip('/')}/vocabulary"
     cut = cut_vocabulary(Corpus(corpus), vocabulary, settings["vocabulary"], reporter)
     return {"artefacts": [summary(corpus), summary(cut)]}
+
+
+def reviews(options: Options) -> dict[str, Any]:
+    """The archive of film reviews to a corpus of labelled sequences in the folder `output`."""
+    settings = options.resolved({"sequences": options.named("tokeniser")})
+    from cluster.store import Store, summary
+    from ingest import source_file
+    from ingest.reviews import ingest_reviews
+    from ingest.sequence_pages import SequencePages
+    from ingest.vocabulary import cut_vocabulary
+
+    reporter = options.reporter()
+    downloads, checksums = places(Store(options.home))
+    found = source_file.locate(options.source, downloads, reporter, checksums, **options.named("connections"))
+    made = ingest_reviews(found, options.output, settings["sequences"], reporter)
+    vocabulary = options.vocabulary or f"{str(options.output).rstrip('/')}/vocabulary"
+    cut = cut_vocabulary(SequencePages(made), vocabulary, settings["vocabulary"], reporter)
+    return {"artefacts": [summary(made), summary(cut)]}
 
 
 def places(store: Store) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,6 @@ from cluster.artefact import Artefact, Draft
 from cluster.errors import WordloomError
 from cluster.folder import FileRecord, Folder
 from cluster.progress import Reporter
-from ingest.corpus import Corpus
 from ingest.settings import VocabularySettings
 from ingest.tokens import Tokens
 
@@ -162,8 +162,23 @@ def most_frequent(
     return Vocabulary([UNKNOWN, *best["token"].to_pylist()], counts), total, distinct
 
 
+class Counted(Protocol):
+    """A published corpus whose tokens are counted: of pages, or of sequences."""
+
+    @property
+    def artefact(self) -> Artefact: ...
+
+    @property
+    def location(self) -> str: ...
+
+    @property
+    def counts(self) -> dict[str, Any]: ...
+
+    def token_counts(self) -> Iterator[pa.RecordBatch]: ...
+
+
 def cut_vocabulary(
-    corpus: Corpus,
+    corpus: Counted,
     output: str | Path | Folder,
     settings: VocabularySettings | None = None,
     reporter: Reporter | None = None,

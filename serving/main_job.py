@@ -19,7 +19,7 @@ from cluster.folder import Folder
 from cluster.progress import Reporter, duration
 from cluster.session import Session, cores, session
 from cluster.store import Store, summary
-from ingest import mirror, sample
+from ingest import mirror, review_grammar, sample, sequence_corpus
 from ingest.commands import places
 from ingest.corpus import KIND as CORPUS
 from ingest.corpus import Corpus
@@ -68,8 +68,9 @@ def run(
             corpus = _ingested(dump, store, settings, workers, reporter)
             place = store.place(VOCABULARY, VOCABULARY_VERSION, {"corpus": corpus}, settings["vocabulary"])
             vocabulary = cut_vocabulary(Corpus(corpus), place, settings["vocabulary"], reporter)
+            reviews = _reviews(store, settings, reporter)
         with journal.stage("training"):
-            models = _trained(corpus, vocabulary, store, settings, workers, device, reporter)
+            models = _trained(corpus, vocabulary, reviews, store, settings, workers, device, reporter)
         with journal.stage("serving"):
             # What this run made or found, though the home may hold newer ones by now.
             chosen = {made.kind: Model.of(made) for made in models}
@@ -86,7 +87,7 @@ def run(
     return {
         "home": store.folder.location,
         "dump": {"name": dump.name, "identity": dump.identity, "bytes": dump.bytes},
-        "artefacts": [summary(each) for each in (corpus, vocabulary, *models)],
+        "artefacts": [summary(each) for each in (corpus, vocabulary, reviews, *models)],
         "answers": [{"asked": each.asked, "status": each.status, "body": each.body} for each in answers],
         "stages": journal.stages,
     }
@@ -131,16 +132,24 @@ def _ingested(dump: Dump, store: Store, settings: Settings, workers: int, report
     return wikipedia.ingest(dump, place, settings["ingest"], reporter, workers)
 
 
+def _reviews(store: Store, settings: Settings, reporter: Reporter) -> Artefact:
+    """The synthetic reviews: the user's dump has no labels."""
+    made = review_grammar.made_settings(settings["review_grammar"])
+    place = store.place(sequence_corpus.KIND, sequence_corpus.OUTPUT_VERSION, {}, made)
+    return review_grammar.make_reviews(place, settings["review_grammar"], reporter)
+
+
 def _trained(
     corpus: Artefact,
     vocabulary: Artefact,
+    reviews: Artefact,
     store: Store,
     settings: Settings,
     workers: int,
     device: str,
     reporter: Reporter,
 ) -> list[Artefact]:
-    """Both models, by one group of workers."""
+    """All models, by one group of workers."""
     from trainers import jobs
     from trainers.launch import train_all
 
@@ -149,9 +158,11 @@ def _trained(
     text = store.place(
         jobs.LANGUAGE_MODEL, jobs.LANGUAGE_MODEL_VERSION, {"corpus": corpus}, settings["language_model"]
     )
+    judge = store.place(jobs.SENTIMENT, jobs.SENTIMENT_VERSION, {"corpus": reviews}, settings["sentiment"])
     planned = [
         jobs.embeddings(corpus, vocabulary, vectors, settings["embeddings"]),
         jobs.language_model(corpus, text, settings["language_model"]),
+        jobs.sentiment(reviews, None, judge, settings["sentiment"]),
     ]
     for job in planned:
         job.reused(reporter)

@@ -12,6 +12,8 @@ SECTIONS = {
     "vocabulary": {"size": 2_000},
     "embeddings": {"vector_size": 16, "epochs": 1, "block_tokens": 4096, "exchange_tokens": 16_384},
     "language_model": {"units": 16, "epochs": 1, "epoch_batches": 8, "held_out_characters": 2_000},
+    "review_grammar": {"training": 64, "test": 16},
+    "sentiment": {"units": 4, "vector_size": 4, "epochs": 1},
     "serving": {"port": 0},
 }
 # The same for the command line, where --set is known to every command.

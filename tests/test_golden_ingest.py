@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from ingest import vocabulary, wikipedia
+from cluster.progress import Reporter
+from ingest import review_grammar, sequence_corpus, vocabulary, wikipedia
 from ingest.corpus import Corpus
+from ingest.review_grammar import GrammarSettings
+from ingest.sequence_corpus import SequenceCorpus
 from ingest.settings import IngestSettings, VocabularySettings
 from ingest.vocabulary import Vocabulary, cut_vocabulary
 from tests.dumps import page
@@ -38,6 +41,7 @@ CORPUS = {
     ("reference", "keep"): (1, "4d43330ba45c3045"),
 }
 VOCABULARY = (1, "938b057a2288d63c")
+SEQUENCES = (1, "464440e31e4d51c1")
 
 
 def digest(value: object) -> str:
@@ -73,3 +77,17 @@ def test_a_vocabulary_is_what_it_was_at_this_output_version(tmp_path: Path) -> N
     assert found == VOCABULARY, (
         "the cut has changed: raise OUTPUT_VERSION in ingest/vocabulary.py if that is meant"
     )
+
+
+def test_labelled_sequences_are_what_they_were_at_this_output_version(tmp_path: Path) -> None:
+    """The grammar's reviews and the format in which they lie."""
+    made = review_grammar.make_reviews(
+        str(tmp_path), GrammarSettings(training=20, test=4), Reporter(quiet=True)
+    )
+    content = [
+        [made.folder.read_table(shard["name"]).to_pylist() for shard in made.counts["shards"]],
+        [batch.to_pylist() for batch in SequenceCorpus(made).token_counts()],
+        made.counts,
+    ]
+    found = (sequence_corpus.OUTPUT_VERSION, digest(content))
+    assert found == SEQUENCES, "raise OUTPUT_VERSION in ingest/sequence_corpus.py if the change is meant"

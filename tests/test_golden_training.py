@@ -3,13 +3,22 @@ processors, so the figures are compared within a tolerance that no change of the
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
+from cluster.progress import Reporter
+from ingest import review_grammar
+from ingest.review_grammar import GrammarSettings
+from ingest.sequence_corpus import SequenceCorpus
 from tests import test_language_model
 from tests.topics import WORDS, TopicStream
-from trainers import jobs
+from trainers import jobs, sentiment
 from trainers.embeddings import EmbeddingsSettings
 from trainers.group import LocalGroup
+from trainers.sentiment_learner import SentimentLearner
+from trainers.sentiment_settings import SentimentSettings
 from trainers.skipgram import SkipGram
 
 RAISE = "if the output was changed on purpose, raise {} in trainers/jobs.py and mend the figures here"
@@ -43,3 +52,20 @@ def test_the_language_model_is_what_it_was_at_this_output_version() -> None:
     assert jobs.LANGUAGE_MODEL_VERSION == 2
     golden = pytest.approx(1.77451, rel=2e-3)
     assert figures["held_out_loss"] == golden, RAISE.format("LANGUAGE_MODEL_VERSION")
+
+
+def test_sentiment_is_what_it_was_at_this_output_version(tmp_path: Path) -> None:
+    settings = SentimentSettings(
+        units=4, vector_size=4, features=2, pairs=50, learning_rate=0.01, average=0.9
+    )
+    reviews = review_grammar.make_reviews(
+        str(tmp_path), GrammarSettings(training=160, test=2), Reporter(quiet=True)
+    )
+    corpus = SequenceCorpus(reviews)
+    made = SentimentLearner(corpus, sentiment.known_words(corpus, None, settings), settings)
+    state, _ = made.run(made.initial(), [made.stream.block(0)], 1)
+    weights = made.weights(state)
+    sizes = {name: float(np.abs(weights[name]).mean()) for name in ("features/pairs", "output/kernel")}
+    assert jobs.SENTIMENT_VERSION == 1
+    golden = pytest.approx({"features/pairs": 0.0069667, "output/kernel": 0.303661}, rel=5e-3)
+    assert sizes == golden, RAISE.format("SENTIMENT_VERSION")

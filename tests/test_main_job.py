@@ -51,6 +51,8 @@ def test_the_chain_answers_and_the_second_run_makes_nothing_again(
         "vocabulary",
         "vectors",
         "language-model",
+        "sequences",
+        "sentiment",
     }
     asked = {
         each["asked"].partition("?")[0].partition(" ")[2].split(" ")[0]: each for each in first["answers"]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shlex
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from ingest import review_grammar
 from tests import small
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,6 +58,13 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
         for n in range(60)
     ]
     (tmp_path / "papers.jsonl").write_text("\n".join(map(json.dumps, papers)))
+    reviews = review_grammar.reviews(review_grammar.GrammarSettings(training=80, test=20))
+    with tarfile.open(tmp_path / "aclImdb_v1.tar.gz", "w:gz") as archive:
+        for number, row in enumerate(reviews):
+            info = tarfile.TarInfo(f"aclImdb/{row.split}/{str(row.label)[:3]}/{number}_5.txt")
+            info.size = len(content := str(row.content).encode())
+            archive.addfile(info, io.BytesIO(content))
+    (tmp_path / "testData.tsv").write_text('id\treview\n"1_1"\t"A dull film."\n')
     for command in COMMANDS:
         words = shlex.split(command)
         if words[:2] == ["make", "test"]:

@@ -8,12 +8,17 @@ import os
 import tarfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cluster.artefact import Artefact
 from cluster.errors import WordloomError
-from ingest import reviews
+from cluster.progress import Reporter
+from ingest import reviews, source_file
 from ingest.reviews import Review, Reviews, plain
+from ingest.sequence_corpus import SequenceCorpus
+from ingest.settings import SequencesSettings
 
 
 def archive(*members: tuple[str, bytes], links: tuple[tuple[str, str], ...] = ()) -> bytes:
@@ -108,6 +113,42 @@ def test_a_cut_archive_is_an_error_and_not_a_smaller_set() -> None:
     whole = archive(*((f"train/pos/{number}_9.txt", os.urandom(400).hex().encode()) for number in range(100)))
     with pytest.raises(WordloomError, match=r"no whole tar archive .* after \d+ reviews; fetch it again"):
         read(whole[: len(whole) // 2])
+
+
+def ingested(tmp_path: Path, content: bytes, **settings: Any) -> Artefact:
+    tmp_path.mkdir(exist_ok=True)
+    (tmp_path / "set.tar.gz").write_bytes(content)
+    found = source_file.locate(tmp_path / "set.tar.gz", tmp_path / "downloads")
+    return reviews.ingest_reviews(
+        found, str(tmp_path / "corpus"), SequencesSettings(**settings), Reporter(quiet=True)
+    )
+
+
+def test_an_archive_becomes_sequences_with_the_sets_own_split(tmp_path: Path) -> None:
+    content = archive(
+        ("aclImdb/train/pos/0_9.txt", b"Good.<br /><br />10/10"),
+        ("aclImdb/train/neg/1_2.txt", b"Bad."),
+        ("aclImdb/test/neg/12_1.txt", b"Not good"),
+        ("aclImdb/train/unsup/3_0.txt", b"Unknown."),
+    )
+    made = ingested(tmp_path, content)
+    corpus = SequenceCorpus(made)
+    assert corpus.read("train").ids == ["train/pos/0_9", "train/neg/1_2"]
+    assert corpus.texts("train") == ["Good.\n10/10", "Bad."]
+    assert corpus.read("unlabelled").labels.tolist() == [-1]
+    assert corpus.read().numbers["rating"].tolist() == [9, 2, 1, 0]
+    assert ingested(tmp_path, content).manifest == made.manifest
+
+
+def test_malformed_reviews_are_named_and_end_the_run_past_a_share(tmp_path: Path) -> None:
+    content = archive(
+        *((f"train/pos/{number}_9.txt", b"good") for number in range(9)), ("train/neg/3_1.txt", b"\xff")
+    )
+    made = ingested(tmp_path, content, malformed=0.1)
+    assert made.counts["dropped"] == {"encoding": 1}
+    assert "such as train/neg/3_1" in made.counts["losses"][0]
+    with pytest.raises(WordloomError, match=r"1 of 10 reviews are malformed.*train/neg/3_1"):
+        ingested(tmp_path / "again", content)
 
 
 @pytest.mark.real_data

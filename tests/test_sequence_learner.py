@@ -13,6 +13,7 @@ from cluster.errors import WordloomError
 from cluster.folder import Folder
 from trainers.group import LocalGroup
 from trainers.loop import LoopSettings, train
+from trainers.sentiment_settings import PRESETS, SentimentSettings
 from trainers.sequence_classifier import SequenceClassifier
 from trainers.sequence_labeller import SequenceLabeller
 from trainers.sequence_learner import SequenceLearner
@@ -20,6 +21,8 @@ from trainers.sequence_settings import SequenceSettings
 from trainers.sequences import Sequences, SequenceStream, padded_length
 
 SMALL: dict[str, Any] = {"units": 12, "batch": 8, "epochs": 6, "block_batches": 3, "learning_rate": 0.02}
+# The classifier as the reference has it, its vectors frozen.
+PLAIN: dict[str, Any] = PRESETS["reference"]
 
 
 class Silent:
@@ -54,9 +57,9 @@ def sequences(per_frame: bool, count: int = 150) -> Sequences:
 
 @functools.cache  # a learner keeps no state; what it has compiled serves all tests
 def learner(name: str, **more: Any) -> SequenceLearner:
-    settings = SequenceSettings(**{**SMALL, "both": name == "labeller", **more})
     if name == "labeller":
-        return SequenceLabeller(sequences(True), 2, settings)
+        return SequenceLabeller(sequences(True), 2, SequenceSettings(**{**SMALL, "both": True, **more}))
+    settings = SentimentSettings(**{**PLAIN, **SMALL, **more})
     vectors = np.random.default_rng(1).normal(size=(5, 6)).astype(np.float32)
     return SequenceClassifier(sequences(False), vectors, 2, settings)
 
@@ -104,7 +107,8 @@ def test_vectors_are_trained_only_where_that_is_asked(fine_tune: bool) -> None:
     parts = ("parameters/", "rmsprop/")
     before, slots = ({n.removeprefix(p): v for n, v in state.items() if n.startswith(p)} for p in parts)
     batch = made.sequences.padded(np.arange(8, dtype=np.int32), 8, False)
-    after, _, _ = made._train_batch(before, slots, *map(tf.constant, batch))
+    drawn = (tf.constant(0.01), tf.constant([0, 0]))
+    after, _, _ = made._train_batch(before, slots, *map(tf.constant, batch), *drawn)
     moved = {name for name, value in after.items() if not np.array_equal(value, before[name])}
     assert "output/kernel" in moved
     assert ("vectors" in moved) is fine_tune

@@ -14,10 +14,12 @@ from cluster.command_line import CommandLine, Options, positive
 SECTIONS = {
     "embeddings": "trainers.embeddings:EmbeddingsSettings",
     "language_model": "trainers.language_settings:LanguageModelSettings",
+    "sentiment": "trainers.sentiment_settings:SentimentSettings",
 }
 PRESETS = {
     "embeddings": "trainers.embeddings:PRESETS",
     "language_model": "trainers.language_settings:PRESETS",
+    "sentiment": "trainers.sentiment_settings:PRESETS",
 }
 FORMATS = ("word2vec", "word2vec-binary", "glove", "projector")  # as trainers/formats.py has them
 
@@ -29,6 +31,23 @@ def add(line: CommandLine) -> None:
     words = "a character-level language model that generates text"
     _training(line, "language-model", words, ("reference", "best", "fast"))
 
+    made = line.add(
+        "train sentiment",
+        "a classifier of reviews, or of other texts with one label each",
+        train_sentiment,
+        line.ray,
+        line.device,
+        presets=("reference", "best", "fast"),
+    )
+    made.add_argument("--corpus", required=True, metavar="DIR", help="ingested reviews or sequences")
+    made.add_argument(
+        "--vectors", metavar="DIR", help="word vectors, trained or imported (without: learned with the rest)"
+    )
+    made.add_argument(
+        "--teacher", metavar="DIR", help="a sentiment model that judges the unlabelled reviews, to learn more"
+    )
+    made.add_argument("--output", required=True, metavar="DIR", help="where the model goes")
+
     made = line.add("neighbours", "the words nearest to a word", neighbours)
     made.add_argument("--vectors", required=True, metavar="DIR", help="trained vectors")
     made.add_argument("word", metavar="WORD")
@@ -39,6 +58,15 @@ def add(line: CommandLine) -> None:
     for each in ("A", "B", "C"):
         made.add_argument(each.lower(), metavar=each)
     made.add_argument("-n", type=positive, default=10, metavar="N", help="how many (10)")
+
+    line.group("predict", "what a model makes of a file")
+    made = line.add("predict sentiment", "a file of reviews to a file of judgements", predict_sentiment)
+    made.add_argument("--model", required=True, metavar="DIR", help="a trained sentiment model")
+    made.add_argument("--input", required=True, metavar="FILE", help="id<TAB>review a line, as testData.tsv")
+    made.add_argument("--output", required=True, metavar="FILE", help="id,sentiment as CSV")
+    made.add_argument(
+        "--probabilities", action="store_true", help="the probability of a positive review in place of 1 or 0"
+    )
 
     line.group("evaluate", "how good a model is")
     made = line.add("evaluate vectors", "how word vectors agree with people: similarity, analogies", evaluate)
@@ -99,9 +127,12 @@ def train(options: Options) -> dict[str, Any]:
     from cluster.session import cores, session
     from cluster.store import summary
     from ingest.corpus import KIND as CORPUS
+    from ingest.sequence_corpus import KIND as SEQUENCES
     from ingest.vocabulary import KIND as VOCABULARY
 
-    corpus = Artefact.open(options.corpus, CORPUS)
+    corpus = Artefact.open(options.corpus)
+    if corpus.kind != SEQUENCES or options.kind != "embeddings":
+        corpus = Artefact.open(options.corpus, CORPUS)
     words = None
     if options.kind == "embeddings":
         place = options.vocabulary or f"{options.corpus.rstrip('/')}/vocabulary"
@@ -119,6 +150,57 @@ def train(options: Options) -> dict[str, Any]:
     with session(options.address, cpus=cores(options.workers), home=job.draft.location):
         (made,) = train_all([job], options.workers, options.device, reporter)
     return {"artefacts": [summary(made)]}
+
+
+def train_sentiment(options: Options) -> dict[str, Any]:
+    """A classifier of labelled sequences of words, in the folder `output`."""
+    settings = options.resolved()
+    from cluster.artefact import Artefact
+    from cluster.session import cores, session
+    from cluster.store import summary
+    from ingest.sequence_corpus import KIND as SEQUENCES
+    from trainers import jobs
+    from trainers.launch import train_all
+
+    corpus = Artefact.open(options.corpus, SEQUENCES)
+    vectors = Artefact.open(options.vectors, jobs.VECTORS) if options.vectors else None
+    teacher = Artefact.open(options.teacher, jobs.SENTIMENT) if options.teacher else None
+    job = jobs.sentiment(corpus, vectors, options.output, settings["sentiment"], teacher)
+    reporter = options.reporter()
+    made = job.reused(reporter)
+    if made is None:
+        with session(options.address, cpus=cores(options.workers)):
+            (made,) = train_all([job], options.workers, options.device, reporter)
+    counts = made.counts
+    if "accuracy" in counts:
+        base = counts["baseline_accuracy"]
+        beside = "" if base is None else f"; NB-SVM {base:.2%}"
+        options.say(f"accuracy {counts['accuracy']:.2%} on {counts['measured_on']}{beside}")
+        options.say(f"{made.location}/card.md and report.json say more.")
+    return {"artefacts": [summary(made)]}
+
+
+def predict_sentiment(options: Options) -> dict[str, Any]:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from trainers.competition import predict_file
+    from trainers.sentiment_model import SentimentModel
+
+    model = SentimentModel.open(options.model)
+    reporter = options.reporter()
+    with reporter.stage("reviews", unit="reviews") as stage:
+        table, positive = predict_file(model, options.input, options.output, options.probabilities, stage)
+        stage.summary(f"{table.rows:,} reviews, {positive:,} of them positive")
+    if table.dropped:
+        reporter.say(f"{table.dropped:,} lines left out: {'; '.join(table.malformed)}")
+    options.say(f"{options.output}: {table.rows:,} reviews, {positive:,} of them positive.")
+    return {
+        "output": str(options.output),
+        "reviews": table.rows,
+        "positive": positive,
+        "dropped": table.dropped,
+        "malformed": table.malformed,
+        "synthetic": model.synthetic,
+    }
 
 
 def neighbours(options: Options) -> dict[str, Any]:

@@ -9,13 +9,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cluster.artefact import Artefact, Draft, Input
+from cluster.errors import UsageError
 from ingest.corpus import Corpus
+from ingest.sequence_corpus import KIND as SEQUENCES
+from ingest.sequence_pages import SequencePages
 from ingest.vocabulary import Vocabulary
-from trainers import language_settings, vectors
+from trainers import language_settings, sentiment_settings, vectors
 from trainers.embeddings import EmbeddingsSettings
 from trainers.language_settings import LanguageModelSettings
 from trainers.launch import TrainingJob
 from trainers.loop import LoopSettings
+from trainers.sentiment_settings import SentimentSettings
 from trainers.stream import TokenStream
 
 if TYPE_CHECKING:
@@ -25,8 +29,10 @@ if TYPE_CHECKING:
 # Raised by hand when a stage's output changes; tests/test_golden_training.py guards both.
 EMBEDDINGS_VERSION = 2
 LANGUAGE_MODEL_VERSION = 2
+SENTIMENT_VERSION = 1
 VECTORS = vectors.KIND
 LANGUAGE_MODEL = language_settings.KIND
+SENTIMENT = sentiment_settings.KIND
 
 
 def embeddings(
@@ -59,13 +65,47 @@ def language_model(corpus: Artefact, output: str, settings: LanguageModelSetting
     return TrainingJob("language model", "characters", "trainers.jobs:character_model", draft, settings, loop)
 
 
+def sentiment(
+    corpus: Artefact,
+    vectors: Artefact | None,
+    output: str,
+    settings: SentimentSettings,
+    teacher: Artefact | None = None,
+) -> TrainingJob:
+    """A classifier of reviews, or of other sequences of words with one label each: kind ``sentiment``. A
+    `teacher` is an earlier one, whose sure judgements of the unlabelled reviews are learned too."""
+    if corpus.counts["per"] != "sequence" or corpus.counts["width"]:
+        raise UsageError(
+            f"{corpus.location!r} holds {'frames of numbers' if corpus.counts['width'] else 'words'} with a "
+            f"label a {corpus.counts['per']}; sentiment needs words with one label a sequence: reviews."
+        )
+    given = {"corpus": corpus, "vectors": vectors, "teacher": teacher}
+    draft = Draft(
+        output,
+        kind=SENTIMENT,
+        output_version=SENTIMENT_VERSION,
+        inputs={name: artefact for name, artefact in given.items() if artefact is not None},
+        settings=settings,
+    )
+    measured = settings.validation > 0
+    loop = LoopSettings(
+        epochs=settings.epochs,
+        patience=settings.patience if measured else 0,
+        publish="best" if measured else "latest",
+    )
+    factory = "trainers.sentiment_learner:sentiment_learner"
+    return TrainingJob("sentiment", "reviews", factory, draft, settings, loop)
+
+
 def skip_gram(inputs: Mapping[str, Input], settings: EmbeddingsSettings) -> SkipGram:
     """The learner of `embeddings`."""
     from trainers.skipgram import SkipGram
 
     vocabulary = Vocabulary.open(inputs["vocabulary"].location)
+    corpus = inputs["corpus"]
+    opened = SequencePages.open if corpus.kind == SEQUENCES else Corpus.open
     stream = TokenStream(
-        Corpus.open(inputs["corpus"].location),
+        opened(corpus.location),
         vocabulary,
         settings.block_tokens,
         settings.halo,

@@ -47,15 +47,18 @@ class Sequences:
     def lengths(self) -> npt.NDArray[np.int64]:
         return np.diff(self.offsets)
 
-    def padded(self, numbers: Ids, rows: int, per_frame: bool) -> tuple[npt.NDArray[Any], ...]:
-        """The sequences `numbers` as one batch of `rows` rows, time-major, few shapes in all.
+    def padded(
+        self, numbers: Ids, rows: int, per_frame: bool, few: bool = True
+    ) -> tuple[npt.NDArray[Any], ...]:
+        """The sequences `numbers` as one batch of `rows` rows, time-major; of `few` shapes in all, or of as
+        many steps as the longest has.
 
         frames [steps, rows, ...], labels int32 ([steps, rows] per frame, else [rows]), lengths int32 [rows];
         a row without a sequence has length 0.
         """
         lengths = np.zeros(rows, np.int32)
         lengths[: len(numbers)] = self.lengths[numbers]
-        steps = padded_length(int(lengths.max()))
+        steps = padded_length(int(lengths.max())) if few else int(lengths.max())
         real = np.arange(steps)[:, None] < lengths
         places = np.where(real, np.pad(self.offsets[numbers], (0, rows - len(numbers))), 0)
         places = places + np.where(real, np.arange(steps)[:, None], 0)

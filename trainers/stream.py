@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from cluster.errors import WordloomError
 from ingest.corpus import Corpus
-from ingest.shards import Part
+from ingest.shards import Part, ShardTokens
 
 GROUP = 2  # shards that are shuffled together and held decoded at a time
 AHEAD = 4  # blocks that the prefetching thread reads ahead
@@ -170,6 +170,17 @@ class ShardStream(ABC):
         return values, page
 
 
+class Tokenised(Protocol):
+    """What a stream of tokens asks of a corpus: `ingest.corpus.Corpus`,
+    `ingest.sequence_pages.SequencePages`."""
+
+    @property
+    def shards(self) -> Sequence[Any]:
+        """Each with its `training_tokens`."""
+
+    def shard_tokens(self, shard: int, part: Part = "training") -> ShardTokens: ...
+
+
 class Lookup(Protocol):
     """What a stream of tokens asks of a vocabulary."""
 
@@ -184,7 +195,7 @@ class TokenStream(ShardStream):
 
     def __init__(
         self,
-        corpus: Corpus,
+        corpus: Tokenised,
         vocabulary: Lookup,
         block_size: int,
         halo: int,

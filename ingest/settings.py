@@ -16,6 +16,7 @@ SPLITS, LEAST_SPLIT, LARGEST_SPLIT = 16, 1 << 20, 8 << 20
 
 # The literature's recipe: raw markup, Latin words and a few marks, 10,000 words.
 INGEST_PRESETS: dict[str, dict[str, Any]] = {"reference": {"tokeniser": "reference", "markup": "keep"}}
+SEQUENCES_PRESETS: dict[str, dict[str, Any]] = {"reference": {"tokeniser": "reference"}}
 VOCABULARY_PRESETS: dict[str, dict[str, Any]] = {"reference": {"size": 10_000}}
 
 
@@ -79,6 +80,31 @@ class TextSettings:
             raise UsageError(
                 f"Setting 'text.documents' is {self.documents!r}; give one of {', '.join(DOCUMENTS)}."
             )
+
+
+@dataclass(frozen=True)
+class SequencesSettings:
+    """Section ``sequences``: how reviews and other labelled sequences are read.
+
+    - `tokeniser`, `lower_case`, `normalise`, `text`: as in section ``ingest``, for sequences of words;
+    - `malformed`: the share of malformed rows beyond which the source is taken for something else.
+    """
+
+    tokeniser: str = "unicode"
+    lower_case: bool = True
+    normalise: str = "NFC"
+    text: bool = True
+    malformed: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("tokeniser", self.tokeniser, TOKENISERS),
+            ("normalise", self.normalise, NORMAL_FORMS),
+        ):
+            if value not in known:
+                raise UsageError(f"Setting 'sequences.{name}' is {value!r}; give one of {', '.join(known)}.")
+        if not 0 <= self.malformed <= 1:
+            raise UsageError(f"Setting 'sequences.malformed' is {self.malformed}; give a share from 0 to 1.")
 
 
 @dataclass(frozen=True)

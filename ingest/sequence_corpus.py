@@ -86,6 +86,19 @@ class Part:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def taken(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        """The frames of some of the sequences, and their offsets."""
+        return taken(self.frames, self.offsets[rows], np.diff(self.offsets)[rows])
+
+
+def taken(
+    frames: npt.NDArray[Any], starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """Runs of `frames`, each of one of the `lengths` from one of the `starts` on: joined, and their
+    offsets."""
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    return frames[np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)], offsets
+
 
 class SequenceCorpus:
     """A published corpus of labelled sequences, open for reading. Picklable."""

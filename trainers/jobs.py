@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from cluster.artefact import Artefact, Draft, Input
 from ingest.corpus import Corpus
 from ingest.vocabulary import Vocabulary
-from trainers import language_settings, vectors
+from trainers import language_settings, sentiment_settings, vectors
 from trainers.embeddings import EmbeddingsSettings
 from trainers.language_settings import LanguageModelSettings
 from trainers.launch import TrainingJob
 from trainers.loop import LoopSettings
+from trainers.sentiment_settings import SentimentSettings
 from trainers.stream import TokenStream
 
 if TYPE_CHECKING:
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 # Raised by hand when a stage's output changes; tests/test_golden_training.py guards both.
 EMBEDDINGS_VERSION = 2
 LANGUAGE_MODEL_VERSION = 1
+SENTIMENT_VERSION = 1
 VECTORS = vectors.KIND
 LANGUAGE_MODEL = language_settings.KIND
+SENTIMENT = sentiment_settings.KIND
 
 
 def embeddings(
@@ -57,6 +60,27 @@ def language_model(corpus: Artefact, output: str, settings: LanguageModelSetting
         epochs=settings.epochs, patience=settings.patience, publish="best" if settings.patience else "latest"
     )
     return TrainingJob("language model", "characters", "trainers.jobs:character_model", draft, settings, loop)
+
+
+def sentiment(
+    corpus: Artefact, vectors: Artefact | None, output: str, settings: SentimentSettings
+) -> TrainingJob:
+    """A classifier of reviews, or of other sequences of words with one label each: kind ``sentiment``."""
+    draft = Draft(
+        output,
+        kind=SENTIMENT,
+        output_version=SENTIMENT_VERSION,
+        inputs={"corpus": corpus} | ({"vectors": vectors} if vectors is not None else {}),
+        settings=settings,
+    )
+    measured = settings.validation > 0
+    loop = LoopSettings(
+        epochs=settings.epochs,
+        patience=settings.patience if measured else 0,
+        publish="best" if measured else "latest",
+    )
+    factory = "trainers.sentiment_learner:sentiment_learner"
+    return TrainingJob("sentiment", "reviews", factory, draft, settings, loop)
 
 
 def skip_gram(inputs: Mapping[str, Input], settings: EmbeddingsSettings) -> SkipGram:

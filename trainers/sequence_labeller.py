@@ -20,5 +20,7 @@ class SequenceLabeller(SequenceLearner):
     def __init__(self, sequences: Sequences, classes: int, settings: SequenceSettings) -> None:
         super().__init__(sequences, sequences.frames.shape[1], classes, settings)
 
-    def inputs(self, weights: Mapping[str, tf.Tensor], frames: tf.Tensor) -> tf.Tensor:
-        return tf.cast(frames, tf.float32)
+    def read(
+        self, weights: Mapping[str, tf.Tensor], frames: tf.Tensor, lengths: tf.Tensor, key: tf.Tensor | None
+    ) -> tf.Tensor:
+        return self.network.read(weights, tf.cast(frames, tf.float32), lengths=lengths)[0]

@@ -18,25 +18,28 @@ import tensorflow as tf
 
 from cluster.folder import FileRecord, Folder
 from trainers.group import Group
-from trainers.optimiser import RMSProp, clipped
+from trainers.optimiser import Adam, RMSProp, clipped
 from trainers.recurrent import Recurrent
 from trainers.sequence_settings import SequenceSettings
 from trainers.sequences import Sequences, SequenceStream
 from trainers.state import State, averaged, joined, parts, saved
 from trainers.stream import Block, Ids
 
-OPTIMISER = "rmsprop"  # its slots' names begin with it
-VECTORS = "vectors"
+OPTIMISERS: dict[str, Adam | RMSProp] = {"rmsprop": RMSProp(), "adam": Adam()}
+AVERAGE = "average/"  # the slots that hold the running mean of the weights
+LOWEST_RATE = 0.05  # where a linear schedule ends, as a share of the rate
 
 
 class SequenceLearner(ABC):
     """A learner (see `trainers.loop.Learner`) of labels of sequences; the loss is in nats a sequence.
 
-    `frozen` are arrays that the network reads but does not train.
+    `frozen` are arrays that the network reads but does not train. What is drawn (dropout) is a pure function
+    of the seed and of the batch's place in the training, so that it needs no state to be resumed.
     """
 
     kind: str
     per_frame: bool
+    xla = True  # worth 2 s of compilation for each padded length
 
     def __init__(self, sequences: Sequences, width: int, classes: int, settings: SequenceSettings) -> None:
         self.sequences = sequences
@@ -60,16 +63,26 @@ class SequenceLearner(ABC):
             reset=settings.reset,
             gate_bias=settings.gate_bias,
         )
-        self.optimiser = RMSProp()
+        self.optimiser = OPTIMISERS[settings.optimiser]
         self.frozen: State = {}
-        self._train = tf.function(self._train_batch, jit_compile=True, autograph=False)
-        self._measure = tf.function(self._figures, jit_compile=True, autograph=False)
+        compiled = {"jit_compile": self.xla, "autograph": False, "reduce_retracing": not self.xla}
+        self._train = tf.function(self._train_batch, **compiled)
+        self._measure = tf.function(self._figures, **compiled)
 
     # what the trainers say
 
     @abstractmethod
-    def inputs(self, weights: Mapping[str, tf.Tensor], frames: tf.Tensor) -> tf.Tensor:
-        """What the network reads, float [steps, batch, width], of the frames of a batch."""
+    def read(
+        self, weights: Mapping[str, tf.Tensor], frames: tf.Tensor, lengths: tf.Tensor, key: tf.Tensor | None
+    ) -> tf.Tensor:
+        """What the softmax reads: float [steps, batch, width], or [batch, width] where a label is that of a
+        sequence. `key` (int32 [2]) seeds what is drawn in training; None draws nothing.
+        """
+
+    @property
+    def width(self) -> int:
+        """The width of what the softmax reads."""
+        return self.network.outputs
 
     def first_parameters(self) -> dict[str, np.ndarray]:
         """Parameters beside the network's and the softmax's."""
@@ -79,14 +92,17 @@ class SequenceLearner(ABC):
 
     def initial(self) -> State:
         arrays = self.network.initial(self.settings.seed)
-        shape = (self.network.outputs, self.classes)
+        shape = (self.width, self.classes)
         limit = math.sqrt(6.0 / sum(shape))
         random = np.random.default_rng([self.settings.seed, 1])
         arrays["output/kernel"] = random.uniform(-limit, limit, shape).astype(np.float32)
         arrays["output/bias"] = np.zeros(self.classes, np.float32)
         arrays |= self.first_parameters()
         parameters = {name: tf.constant(value) for name, value in arrays.items()}
-        return joined(parameters, self.optimiser.initial(parameters), OPTIMISER)
+        slots = self.optimiser.initial(parameters)
+        if self.settings.average:
+            slots |= {AVERAGE + name: value for name, value in parameters.items()}
+        return joined(parameters, slots, self.settings.optimiser)
 
     def run(
         self, state: State, blocks: Iterable[Block], total_blocks: int
@@ -94,12 +110,28 @@ class SequenceLearner(ABC):
         parameters, slots = parts(state)
         loss = error = weight = 0.0
         for block in blocks:
-            for numbers in np.split(block.values, np.flatnonzero(np.diff(block.page)) + 1):
-                parameters, slots, figures = self._train(parameters, slots, *self._batch(numbers))
+            rate = tf.constant(self.rate(block.index, total_blocks), tf.float32)
+            batches = np.split(block.values, np.flatnonzero(np.diff(block.page)) + 1)
+            for place, numbers in enumerate(batches, block.index * self.settings.block_batches):
+                key = tf.constant([self.settings.seed, place], tf.int32)
+                parameters, slots, figures = self._train(parameters, slots, *self._batch(numbers), rate, key)
                 loss, error = loss + float(figures[0]), error + float(figures[1])
                 weight += len(numbers)
         sums = {"loss_sum": loss, "loss_weight": weight, "error_sum": error, "error_weight": weight}
-        return joined(parameters, slots, OPTIMISER), sums
+        return joined(parameters, slots, self.settings.optimiser), sums
+
+    def rate(self, index: int, total_blocks: int) -> float:
+        """The learning rate of a block, a function of its place in the whole training."""
+        if self.settings.schedule == "constant":
+            return self.settings.learning_rate
+        return self.settings.learning_rate * max(1 - index / max(total_blocks, 1), LOWEST_RATE)
+
+    def weights(self, state: State) -> State:
+        """The parameters that are measured and published."""
+        parameters, slots = parts(state)
+        if not self.settings.average:
+            return parameters
+        return {name: slots[AVERAGE + name] for name in parameters}
 
     def exchange(self, state: State, group: Group, weight: float) -> State:
         return averaged(state, group, weight)
@@ -107,7 +139,7 @@ class SequenceLearner(ABC):
     def evaluate(self, state: State) -> Mapping[str, float]:
         """Held-out loss and error as means over sequences; the error also as a mean over all labels, and the
         share of sequences with any error. NaN where nothing is held out."""
-        parameters, _ = parts(state)
+        parameters = self.weights(state)
         sums, count, labels = np.zeros(4), 0, 0
         for numbers in self.stream.held_out():
             sums += np.array(self._measure(parameters, *self._batch(numbers)), np.float64)
@@ -131,7 +163,7 @@ class SequenceLearner(ABC):
     def publish(
         self, state: State, folder: Folder, history: list[dict[str, Any]]
     ) -> tuple[dict[str, Any], dict[str, FileRecord]]:
-        parameters, _ = parts(state)
+        parameters = self.weights(state)
         packed = io.BytesIO()
         np.savez(packed, **{name: value.numpy() for name, value in {**self.frozen, **parameters}.items()})
         model = {"kind": self.kind, "network": dataclasses.asdict(self.network), "classes": self.classes}
@@ -144,7 +176,7 @@ class SequenceLearner(ABC):
 
     def predictions(self, state: State, numbers: Ids) -> np.ndarray:
         """Probabilities float32 of the classes: [sequences, classes], or [steps, sequences, classes]."""
-        parameters, _ = parts(state)
+        parameters = self.weights(state)
         frames, _, lengths = self.sequences.padded(numbers, len(numbers), self.per_frame)
         logits = self._logits(parameters, tf.constant(frames), tf.constant(lengths))
         return np.asarray(tf.nn.softmax(logits).numpy())
@@ -156,40 +188,49 @@ class SequenceLearner(ABC):
         return tuple(tf.constant(each) for each in padded)
 
     def _train_batch(
-        self, parameters: State, slots: State, frames: tf.Tensor, labels: tf.Tensor, lengths: tf.Tensor
+        self,
+        parameters: State,
+        slots: State,
+        frames: tf.Tensor,
+        labels: tf.Tensor,
+        lengths: tf.Tensor,
+        rate: tf.Tensor,
+        key: tf.Tensor,
     ) -> tuple[State, State, tuple[tf.Tensor, ...]]:
         with tf.GradientTape() as tape:
             tape.watch(parameters)
-            figures = self._figures(parameters, frames, labels, lengths)
+            figures = self._figures(parameters, frames, labels, lengths, key)
             real = tf.reduce_sum(tf.cast(lengths > 0, tf.float32))
             mean = figures[0] / tf.maximum(real, 1.0)
         gradients = {  # rows gathered from a table come back as slices
             name: tf.convert_to_tensor(each) for name, each in tape.gradient(mean, parameters).items()
         }
         gradients = clipped(gradients, self.settings.clip, self.settings.clip_by)
-        rate = tf.constant(self.settings.learning_rate)
-        return *self.optimiser.update(parameters, gradients, slots, rate), figures
+        updated, moved = self.optimiser.update(parameters, gradients, slots, rate)
+        if keep := self.settings.average:
+            for name, value in updated.items():
+                moved[AVERAGE + name] = keep * slots[AVERAGE + name] + (1 - keep) * value
+        return updated, moved, figures
 
-    def _logits(self, parameters: State, frames: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        inputs = self.inputs({**self.frozen, **parameters}, frames)
-        outputs, carry = self.network.read(parameters, inputs, lengths=lengths)
-        read = outputs if self.per_frame else self._last(carry)
-        flat = tf.reshape(read, [-1, self.network.outputs]) @ parameters["output/kernel"]
+    def _logits(
+        self, parameters: State, frames: tf.Tensor, lengths: tf.Tensor, key: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        read = self.read({**self.frozen, **parameters}, frames, lengths, key)
+        flat = tf.reshape(read, [-1, self.width]) @ parameters["output/kernel"]
         shape = tf.concat([tf.shape(read)[:-1], [self.classes]], axis=0)
         return tf.reshape(flat + parameters["output/bias"], shape)
 
-    def _last(self, carry: tf.Tensor) -> tf.Tensor:
-        """h of the last layer after each sequence's last real word (of both ways, each at its end)."""
-        slots = self.network.carry_slots // (self.network.layers * self.network.directions)
-        ways = range(self.network.directions, 0, -1)
-        return tf.concat([carry[self.network.carry_slots - slots * way] for way in ways], axis=-1)
-
     def _figures(
-        self, parameters: State, frames: tf.Tensor, labels: tf.Tensor, lengths: tf.Tensor
+        self,
+        parameters: State,
+        frames: tf.Tensor,
+        labels: tf.Tensor,
+        lengths: tf.Tensor,
+        key: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, ...]:
         """Sums over the batch's sequences: loss, error (each sequence's mean), wrong labels, sequences with a
         wrong label."""
-        logits = self._logits(parameters, frames, lengths)
+        logits = self._logits(parameters, frames, lengths, key)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
         wrong = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32) != labels, tf.float32)
         if not self.per_frame:

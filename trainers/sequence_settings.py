@@ -13,10 +13,13 @@ class SequenceSettings:
     """What decides a sequence model; the defaults are those of TASKS.md's references, the GRU's form aside.
 
     Network: `cell`, `reset`, `layers`, `units` a layer, `both` (directions), `gate_bias`. Training: RMSProp
-    at `learning_rate`, gradients clipped at `clip` by `clip_by`, batches of `batch` sequences, `epochs`
-    epochs of `epoch_batches` batches (0: a pass). `pool` batches are sorted by length together (1: not at
-    all). `patience` epochs without a better held-out loss end the training (0: never). `fine_tune`: the
-    words' vectors are trained too. Workers average every `exchange_blocks` blocks of `block_batches` batches.
+    (or `optimiser` ``adam``) at `learning_rate`, which stays (`schedule` ``constant``) or falls to a
+    twentieth of itself (``linear``), gradients clipped at `clip` by `clip_by`, batches of `batch` sequences,
+    `epochs` epochs of `epoch_batches` batches (0: a pass). `pool` batches are sorted by length together (1:
+    not at all). `patience` epochs without a better held-out loss end the training (0: never). `fine_tune`:
+    the words' vectors are trained too. `average`: what is measured and published is a running mean of the
+    weights, of which each step keeps so much (0: the weights themselves). Workers average every
+    `exchange_blocks` blocks of `block_batches` batches.
     """
 
     cell: str = "gru"
@@ -25,7 +28,10 @@ class SequenceSettings:
     units: int = 300
     both: bool = False
     gate_bias: float | None = None
+    optimiser: str = "rmsprop"
     learning_rate: float = 0.002
+    schedule: str = "constant"
+    average: float = 0.0
     clip: float = 5.0
     clip_by: str = "value"
     batch: int = 20
@@ -45,8 +51,17 @@ class SequenceSettings:
         for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise UsageError(f"Setting {name!r} is {getattr(self, name)}; give a number above 0.")
-        if self.clip_by not in ("value", "norm", "global_norm"):
-            raise UsageError(f"Setting 'clip_by' is {self.clip_by!r}; choose value, norm or global_norm.")
+        for name, known in (
+            ("clip_by", ("value", "norm", "global_norm")),
+            ("optimiser", ("rmsprop", "adam")),
+            ("schedule", ("constant", "linear")),
+        ):
+            if getattr(self, name) not in known:
+                raise UsageError(
+                    f"Setting {name!r} is {getattr(self, name)!r}; choose one of {', '.join(known)}."
+                )
+        if not 0 <= self.average < 1:
+            raise UsageError(f"Setting 'average' is {self.average}; give a share from 0 to below 1.")
 
 
 # TASKS.md, sections 3 and 4: the GRU of that time resets before the product, its gate biases start at 1.

@@ -1,0 +1,90 @@
+"""Reviews as the classifier takes them: which words are known, what is held out, what is cut. Pure numpy.
+
+Validation reviews come from the training split alone, chosen by the seed; the test split is read by the
+report and by nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from cluster.errors import WordloomError
+from ingest.sequence_corpus import TRAIN, Part, SequenceCorpus, taken
+from ingest.settings import VocabularySettings
+from ingest.vocabulary import Vocabulary, most_frequent
+from trainers.sentiment_settings import SentimentSettings
+from trainers.sequences import Sequences
+from trainers.stream import shuffled
+from trainers.vectors import UNKNOWN, WordVectors
+
+HELD_OUT = 977  # sets this shuffling apart from those of the stream
+SPREAD = 0.1  # of the first vectors where none are given
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words that a model knows: `words[i]` has row i of `vectors` float32 [words, n]; row 0 is for all
+    others."""
+
+    words: list[str]
+    vectors: Floats
+
+    def numbers(self, dictionary: pa.Array) -> npt.NDArray[np.int32]:
+        """The row of each word of a dictionary, 0 for one that is not known: int32 [len(dictionary)]."""
+        return Vocabulary(self.words, np.zeros(len(self.words))).mapping(dictionary)
+
+
+def known_words(corpus: SequenceCorpus, vectors: WordVectors | None, settings: SentimentSettings) -> Words:
+    """The corpus' commonest words outside of its test split: of given vectors those that have one, as it is;
+    else all of them, with small random vectors."""
+    cut = VocabularySettings(size=settings.vocabulary, min_count=settings.min_count)
+    vocabulary, _, _ = most_frequent(corpus.token_counts(), cut)
+    random = np.random.default_rng([settings.seed, 2])
+    if vectors is None:
+        shape = (len(vocabulary), settings.vector_size)
+        drawn = random.uniform(-SPREAD, SPREAD, shape).astype(np.float32)
+        drawn[0] = 0.0
+        return Words(vocabulary.tokens, drawn)
+    words = [word for word in vocabulary.tokens[1:] if word in vectors]
+    if not words:
+        raise WordloomError(
+            f"None of the {len(vectors):,} words of the vectors occurs in {corpus.artefact.location!r}; "
+            "give vectors of its language, made with the same tokeniser."
+        )
+    rows = np.array([vectors.key_to_index[word] for word in words])
+    table = np.zeros((len(words) + 1, vectors.vector_size), np.float32)
+    table[1:] = vectors.vectors[rows]
+    return Words([UNKNOWN, *words], table)
+
+
+def training_sequences(corpus: SequenceCorpus, words: Words, settings: SentimentSettings) -> Sequences:
+    """The training split in rows of `words`, a share of it held out, each review cut as the settings say."""
+    part = corpus.read(TRAIN)
+    if len(part) < 2 or corpus.per != "sequence":
+        raise WordloomError(
+            f"{corpus.artefact.location!r} has {len(part)} training sequences with a label each; "
+            "ingest reviews, or sequences with one label."
+        )
+    frames, offsets = cut(part, settings.longest, settings.keep)
+    held_out = np.zeros(len(part), bool)
+    count = round(len(part) * settings.validation)
+    held_out[shuffled(len(part), settings.seed, HELD_OUT)[:count]] = True
+    assert part.dictionary is not None, "reviews are words"
+    return Sequences(words.numbers(part.dictionary)[frames], offsets, part.labels, held_out)
+
+
+def cut(part: Part, longest: int, keep: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Frames and offsets with at most `longest` (0: all) of each sequence, of its ``beginning`` or
+    ``end``."""
+    lengths = np.diff(part.offsets)
+    if not longest or lengths.max() <= longest:
+        return part.frames, part.offsets
+    kept = np.minimum(lengths, longest)
+    starts = part.offsets[:-1] if keep == "beginning" else part.offsets[1:] - kept
+    return taken(part.frames, starts, kept)

@@ -1,0 +1,173 @@
+"""A published model of reviews: classes of texts, and how the reading came to them.
+
+A model is ``model.json`` (words' tokeniser, labels, network), ``words.parquet`` and ``parameters.npz``
+(float32 arrays): no pickle, no training code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import tensorflow as tf
+
+from cluster.artefact import Artefact
+from cluster.errors import UsageError, WordloomError
+from cluster.folder import FileRecord, Folder
+from ingest.tokens import Tokeniser
+from ingest.vocabulary import Vocabulary
+from trainers.recurrent import Recurrent
+from trainers.review_reader import ReviewReader
+from trainers.sentiment_settings import KIND
+
+FORMAT = 1
+BATCH = 32  # reviews read at once, of similar length
+LONGEST_TEXT = 1 << 20  # characters
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """How a reading went: the `words` as the model cut them, and float32 [words, classes]: the log-odds of
+    each class against all others, in nats, after each word. The last row is the prediction."""
+
+    words: list[str]
+    log_odds: Floats
+
+
+class SentimentModel:
+    """A classifier of texts. `words[i]` is row i of the vectors, row 0 stands for every other word.
+
+    `tokeniser` are the settings by which the training's texts were cut; `synthetic` says that these were made
+    by a program.
+    """
+
+    def __init__(
+        self,
+        reader: ReviewReader,
+        labels: Sequence[str],
+        words: Sequence[str],
+        tokeniser: Mapping[str, Any],
+        parameters: Mapping[str, np.ndarray],
+        synthetic: bool = False,
+    ) -> None:
+        self.reader = reader
+        self.labels = list(labels)
+        self.words = list(words)
+        self.synthetic = synthetic
+        self.tokeniser = dict(tokeniser)
+        self._cut = Tokeniser(
+            tokeniser["tokeniser"], lower_case=tokeniser["lower_case"], normalise=tokeniser["normalise"]
+        )
+        self._vocabulary = Vocabulary(self.words, np.zeros(len(self.words)))
+        self._parameters = {name: tf.constant(value) for name, value in parameters.items()}
+        # Lengths differ from text to text: XLA would compile anew for each.
+        self._logits = tf.function(self._read, autograph=False, reduce_retracing=True)
+
+    # files
+
+    @classmethod
+    def open(cls, location: str | Folder | Artefact) -> SentimentModel:
+        """The model of a published artefact. Raises WordloomError where there is none or it is damaged."""
+        artefact = location if isinstance(location, Artefact) else Artefact.open(location, KIND)
+        folder = artefact.folder
+        try:
+            model = folder.read_json("model.json")
+            if model["format"] > FORMAT:
+                raise WordloomError(
+                    f"{folder.location!r} holds a sentiment model of format {model['format']}, this version "
+                    f"reads up to {FORMAT}; use a newer wordloom."
+                )
+            with np.load(io.BytesIO(folder.read("parameters.npz")), allow_pickle=False) as stored:
+                parameters = {name: stored[name] for name in stored.files}
+            return cls(
+                ReviewReader(Recurrent(**model["network"]), **model["reader"]),
+                model["labels"],
+                folder.read_table("words.parquet")["token"].to_pylist(),
+                model["tokeniser"],
+                parameters,
+                model["synthetic"],
+            )
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+            raise WordloomError(
+                f"The sentiment model in {folder.location!r} is damaged ({error}); train it again."
+            ) from error
+
+    def write(self, folder: Folder) -> dict[str, FileRecord]:
+        """Writes the model's files into a folder."""
+        reader = dataclasses.asdict(self.reader)
+        model = {
+            "format": FORMAT,
+            "kind": KIND,
+            "labels": self.labels,
+            "tokeniser": self.tokeniser,
+            "network": reader.pop("network"),
+            "reader": reader,
+            "synthetic": self.synthetic,
+        }
+        packed = io.BytesIO()
+        np.savez(packed, **{name: value.numpy() for name, value in self._parameters.items()})
+        return {
+            "model.json": folder.write_json("model.json", model),
+            "words.parquet": folder.write_table(
+                "words.parquet", pa.table({"token": pa.array(self.words, pa.string())})
+            ),
+            "parameters.npz": folder.write("parameters.npz", packed.getvalue()),
+        }
+
+    # answers
+
+    def predict(self, texts: Sequence[str]) -> Floats:
+        """The probabilities of the labels for each text: float32 [texts, labels]. A text without a word
+        that the tokeniser keeps is read as one unknown word. Raises UsageError for a text that is too
+        long."""
+        if long := next((text for text in texts if len(text) > LONGEST_TEXT), None):
+            raise UsageError(
+                f"A text has {len(long):,} characters, more than {LONGEST_TEXT:,}; give it in parts."
+            )
+        if not texts:
+            return np.zeros((0, len(self.labels)), np.float32)
+        tokens = self._cut.encode(list(texts))
+        numbers = self._vocabulary.mapping(tokens.dictionary)[tokens.indices]
+        return self.predict_words(np.append(numbers, 0), tokens.offsets)
+
+    def predict_words(self, words: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> Floats:
+        """The same of texts as rows of the vectors: text i is ``words[offsets[i]:offsets[i + 1]]``."""
+        lengths = np.diff(offsets)
+        found = np.zeros((len(lengths), len(self.labels)), np.float32)
+        order = np.argsort(lengths, kind="stable")
+        for first in range(0, len(order), BATCH):
+            rows = order[first : first + BATCH]
+            sizes = np.maximum(lengths[rows], 1).astype(np.int32)
+            batch = np.zeros((int(sizes.max()), len(rows)), np.int32)
+            for column, row in enumerate(rows):
+                batch[: lengths[row], column] = words[offsets[row] : offsets[row + 1]]
+            logits = self._logits(tf.constant(batch), tf.constant(sizes))
+            found[rows] = tf.nn.softmax(logits).numpy()
+        return found
+
+    def trajectory(self, text: str) -> Trajectory:
+        """How the reading of one text went, word by word; empty where it has no word."""
+        words = self._cut.split(text)
+        if not words:
+            return Trajectory([], np.zeros((0, len(self.labels)), np.float32))
+        numbers = tf.constant(self._vocabulary.numbers(words)[:, None])
+        outputs = self.reader.outputs(self._parameters, numbers, tf.constant([len(words)]))
+        logits = self._scored(self.reader.unfolding(outputs)).numpy().astype(np.float64)
+        rest = [
+            np.logaddexp.reduce(np.delete(logits, each, axis=1), axis=1) for each in range(logits.shape[1])
+        ]
+        return Trajectory(words, (logits - np.stack(rest, axis=1)).astype(np.float32))
+
+    def _read(self, words: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+        return self._scored(self.reader.read(self._parameters, words, lengths))
+
+    def _scored(self, read: tf.Tensor) -> tf.Tensor:
+        return read @ self._parameters["output/kernel"] + self._parameters["output/bias"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Mapping
@@ -12,11 +13,14 @@ from cluster.command_line import CommandLine, Options, positive
 SECTIONS = {
     "embeddings": "trainers.embeddings:EmbeddingsSettings",
     "language_model": "trainers.language_settings:LanguageModelSettings",
+    "labelling": "trainers.labelling_settings:LabellingSettings",
 }
 PRESETS = {
     "embeddings": "trainers.embeddings:PRESETS",
     "language_model": "trainers.language_settings:PRESETS",
+    "labelling": "trainers.labelling_settings:PRESETS",
 }
+WORD_SPLITS = ("random66", "by-word", "by-fold", "given")  # as trainers/word_splits.py has them
 FORMATS = ("word2vec", "word2vec-binary", "glove", "projector")  # as trainers/formats.py has them
 
 
@@ -25,6 +29,18 @@ def add(line: CommandLine) -> None:
     made = _training(line, "embeddings", "skip-gram word vectors")
     made.add_argument("--vocabulary", metavar="DIR", help="the vocabulary (CORPUS/vocabulary)")
     _training(line, "language-model", "a character-level language model that generates text")
+    made = line.add(
+        "train labelling",
+        "a label for every frame of a sequence, as of a handwritten word's letters",
+        labelling,
+        line.ray,
+        line.device,
+        presets=("reference", "fast", "best"),
+    )
+    made.add_argument("--corpus", required=True, metavar="DIR", help="an ingested corpus of sequences")
+    made.add_argument("--output", required=True, metavar="DIR", help="where the model goes")
+    made.add_argument("--split", choices=WORD_SPLITS, help="what is tested on (random66)")
+    made.add_argument("--fold", type=int, metavar="N", help="one fold of the split (all, in OUTPUT/fold-N)")
 
     made = line.add("neighbours", "the words nearest to a word", neighbours)
     made.add_argument("--vectors", required=True, metavar="DIR", help="trained vectors")
@@ -108,6 +124,48 @@ def train(options: Options) -> dict[str, Any]:
     with session(options.address, cpus=cores(options.workers)):
         (made,) = train_all([job], options.workers, options.device, reporter)
     return {"artefacts": [summary(made)]}
+
+
+def labelling(options: Options) -> dict[str, Any]:
+    """A labeller in the folder `output`; where the split has folds, one a fold in folders below it."""
+    settings = options.resolved({"labelling": options.named("split", "fold")})["labelling"]
+    from cluster.artefact import Artefact
+    from cluster.session import cores, session
+    from cluster.store import summary
+    from ingest.sequence_corpus import KIND as SEQUENCES
+    from ingest.sequence_corpus import SequenceCorpus
+    from trainers import jobs
+    from trainers.labelled_sequences import folds_of
+    from trainers.launch import train_all
+
+    corpus = Artefact.open(options.corpus, SEQUENCES)
+    folds = [settings.fold] if options.fold is not None else folds_of(SequenceCorpus(corpus), settings.split)
+    planned = []
+    for fold in folds:
+        place = options.output if len(folds) == 1 else f"{str(options.output).rstrip('/')}/fold-{fold}"
+        planned.append(jobs.labelling(corpus, place, dataclasses.replace(settings, fold=fold)))
+    reporter = options.reporter()
+    made = [there for job in planned if (there := job.reused(reporter)) is not None]
+    if len(made) < len(planned):
+        with session(options.address, cpus=cores(options.workers)):
+            made = train_all(planned, options.workers, options.device, reporter)
+    figures = {
+        name: [each.counts[name] for each in made]
+        for name in ("letter_error", "word_letter_error", "word_error")
+    }
+    for name, words in (
+        ("letter_error", "letters wrong, of all letters"),
+        ("word_letter_error", "letters wrong, mean over words"),
+        ("word_error", "words with a wrong letter"),
+    ):
+        found = figures[name]
+        several = f" (mean of {len(found)} folds; worst {max(found):.2%})" if len(found) > 1 else ""
+        options.say(f"{words}: {sum(found) / len(found):.2%}{several}")
+    return {
+        "artefacts": [summary(each) for each in made],
+        "split": settings.split,
+        **{name: {"mean": sum(found) / len(found), "worst": max(found)} for name, found in figures.items()},
+    }
 
 
 def neighbours(options: Options) -> dict[str, Any]:

@@ -20,6 +20,7 @@ SECTIONS = {
     "text": "ingest.settings:TextSettings",
     "abstracts": "ingest.settings:AbstractsSettings",
     "sequences": "ingest.settings:SequencesSettings",
+    "columns": "ingest.settings:SequenceColumns",
     "review_grammar": "ingest.review_grammar:GrammarSettings",
     "vocabulary": "ingest.settings:VocabularySettings",
 }
@@ -28,6 +29,8 @@ PRESETS = {
     "sequences": "ingest.settings:SEQUENCES_PRESETS",
     "vocabulary": "ingest.settings:VOCABULARY_PRESETS",
 }
+
+COLUMNS = ("tokens", "text", "label", "split", "id")  # as ingest.settings.SequenceColumns has them
 
 
 def add(line: CommandLine) -> None:
@@ -73,9 +76,22 @@ def add(line: CommandLine) -> None:
         made.add_argument("--text-column", metavar="C", help="the text in JSON lines and Parquet (text)")
         made.add_argument("--id-column", metavar="C", help="... its id (id; without: a stable number)")
         made.add_argument("--title-column", metavar="C", help="... its title (title)")
-
     _abstracts(line)
     _reviews(line)
+    _sequences(line)
+
+
+def _sequences(line: CommandLine) -> None:
+    for kind, words, source in (
+        ("letters", "the handwritten words of Kassel and Taskar", "path or URL of letter.data[.gz]"),
+        ("sequences", "labelled sequences of your own", "path or URL: .parquet, .csv, .tsv, .jsonl, .conll"),
+    ):
+        made = line.add(f"ingest {kind}", words, ingest_sequences, line.home, kind=kind)
+        made.add_argument("--source", required=True, metavar="S", help=source)
+        made.add_argument("--output", required=True, metavar="DIR", help="where the corpus goes")
+        if kind == "sequences":
+            for name in COLUMNS:
+                made.add_argument(f"--{name}-column", metavar="C", help=f"the column of the {name} ({name})")
 
 
 def _abstracts(line: CommandLine) -> None:
@@ -213,6 +229,27 @@ def reviews(options: Options) -> dict[str, Any]:
     vocabulary = options.vocabulary or f"{str(options.output).rstrip('/')}/vocabulary"
     cut = cut_vocabulary(SequencePages(made), vocabulary, settings["vocabulary"], reporter)
     return {"artefacts": [summary(made), summary(cut)]}
+
+
+def ingest_sequences(options: Options) -> dict[str, Any]:
+    """A file of labelled sequences to a corpus of them in the folder `output`."""
+    named = options.named(*(f"{name}_column" for name in COLUMNS))
+    columns = {"columns": {name.removesuffix("_column"): value for name, value in named.items()}}
+    settings = options.resolved(columns)
+    from cluster.store import Store, summary
+    from ingest import source_file
+    from ingest.letters import ingest_letters
+    from ingest.sequence_files import ingest_sequence_files
+
+    reporter, (downloads, checksums) = options.reporter(), places(Store(options.home))
+    file = source_file.locate(options.source, downloads, reporter, checksums)
+    if options.kind == "letters":
+        made = ingest_letters(file, options.output, settings["sequences"], reporter)
+    else:
+        made = ingest_sequence_files(
+            file, options.output, settings["sequences"], settings["columns"], reporter
+        )
+    return {"artefacts": [summary(made)]}
 
 
 def places(store: Store) -> tuple[str, str]:

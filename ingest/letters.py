@@ -7,16 +7,24 @@ word's end. A word is one run of lines in which each names the next.
 from __future__ import annotations
 
 import gzip
+import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from cluster.artefact import Artefact, Draft
 from cluster.errors import WordloomError
+from cluster.folder import Folder
+from cluster.progress import Reporter
+from ingest import sequence_corpus
+from ingest.sequence_corpus import LabelledSequence, SequenceWriter
+from ingest.settings import SequencesSettings
+from ingest.source_file import SourceFile
 
 ROWS, COLUMNS = 16, 8
 PIXELS = ROWS * COLUMNS
@@ -110,11 +118,54 @@ class Words:
             self._malformed.append(f"line {self.lines:,} {reason}")
 
 
+def ingest_letters(
+    source: SourceFile, output: str | Folder, settings: SequencesSettings, reporter: Reporter
+) -> Artefact:
+    """The words of a file as a corpus of labelled sequences (see `ingest.sequence_corpus`), a frame a letter.
+
+    All words are in the split ``train``: which of them a model is tested on, its training says. `fold` is the
+    set's own, `line` where the word begins. Raises WordloomError where more than the share
+    `settings.malformed` of the lines is malformed.
+    """
+    draft = Draft(
+        output,
+        kind=sequence_corpus.KIND,
+        output_version=sequence_corpus.OUTPUT_VERSION,
+        inputs={"letters": source.as_input()},
+        settings={"source": "letters", "image_rows": ROWS, "malformed": settings.malformed},
+    )
+    if draft.published is not None:
+        reporter.say(f"= letters: reused, {draft.published.counts['sequences']:,} words at {draft.location}")
+        return draft.published
+    writer = SequenceWriter(draft, "frame")
+    with (
+        reporter.stage("letters", total=source.bytes, unit="B", rows="words") as stage,
+        source.open() as file,
+    ):
+        words = Words(read_lines(file, source.name), source.name, settings.malformed)
+        for number, word in enumerate(words):
+            frames = word.pixels.reshape(len(word.letters), PIXELS)
+            numbers = {"fold": word.fold, "line": word.line}
+            writer.add(
+                LabelledSequence(
+                    f"line/{word.line}", sequence_corpus.TRAIN, frames, list(word.letters), numbers
+                )
+            )
+            if number % 500 == 0:
+                stage.update(file.tell(), rows=number)
+        made = writer.publish(words.sentences(), words.dropped)
+        stage.update(source.bytes, rows=made.counts["sequences"])
+        stage.summary(f"{made.counts['sequences']:,} words, {made.counts['frames']:,} letters")
+    for sentence in words.sentences():
+        reporter.say(sentence)
+    return made
+
+
 def read_lines(stream: BinaryIO, name: str) -> Iterator[bytes]:
     """The lines of a file, gzip or plain. Raises WordloomError where it is cut or damaged."""
     packed = stream.read(2) == b"\x1f\x8b"
     stream.seek(0)
-    content = gzip.GzipFile(fileobj=stream) if packed else stream
+    content: Any = gzip.GzipFile(fileobj=stream) if packed else io.BufferedReader(cast(Any, stream))
     try:
         while line := content.readline(LONGEST_LINE):
             yield line

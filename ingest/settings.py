@@ -121,6 +121,17 @@ class SequencesSettings:
 
 
 @dataclass(frozen=True)
+class SequenceColumns:
+    """Section ``columns``: the columns of a user's file of labelled sequences; `tokens` before `text`."""
+
+    tokens: str = "tokens"
+    text: str = "text"
+    label: str = "label"
+    split: str = "split"
+    id: str = "id"
+
+
+@dataclass(frozen=True)
 class VocabularySettings:
     """Section ``vocabulary``. `size` counts ``<unk>``; a token that occurs fewer than `min_count` times is
     left out; tokens in `keep` that occur at all are in, in the place that their count gives them.

@@ -11,13 +11,8 @@ import pytest
 
 from cluster.errors import WordloomError
 from ingest.letters import PIXELS, Words, read_lines
-
-
-def line(number: int, letter: str, following: int, place: int, fold: int = 0, pixels: str = "") -> bytes:
-    bits = pixels or f"{number % 2}" * PIXELS
-    return (
-        "\t".join([str(number), letter, str(following), "1", str(place), str(fold), *bits]).encode() + b"\t\n"
-    )
+from tests import letters
+from tests.letters import line
 
 
 def word(first: int, letters: str) -> list[bytes]:
@@ -105,3 +100,18 @@ def test_the_genuine_letters_are_read_whole(data: Path) -> None:
         found = list(words)
     assert (len(found), words.lines, len({each.letters for each in found})) == (6877, 52152, 55)
     assert not words.dropped.total() and max(len(each.letters) for each in found) == 14
+
+
+def test_a_file_becomes_a_corpus_of_labelled_frames(tmp_path: Path) -> None:
+    made = letters.corpus(tmp_path, copies=2, folds=3)
+    part = made.read("train")
+    assert (made.per, made.width, made.labels, made.synthetic) == ("frame", PIXELS, list("abcd"), False)
+    assert len(part) == 2 * len(letters.WORDS)
+    assert set(part.numbers) == {"fold", "line"}
+    assert part.numbers["line"].tolist() == [1 + 3 * number for number in range(len(part))]
+    spelled = [
+        "".join(made.labels[each] for each in part.labels[3 * n : 3 * n + 3]) for n in range(len(part))
+    ]
+    assert spelled == list(letters.WORDS) * 2
+    again = letters.corpus(tmp_path, copies=2, folds=3)
+    assert again.artefact.identity == made.artefact.identity

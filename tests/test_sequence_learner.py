@@ -11,13 +11,15 @@ import tensorflow as tf
 
 from cluster.errors import WordloomError
 from cluster.folder import Folder
+from ingest.sequence_corpus import Part
 from trainers.group import LocalGroup
+from trainers.labelled_sequences import LabelledSequences
+from trainers.labelling_settings import LabellingSettings
 from trainers.loop import LoopSettings, train
 from trainers.sentiment_settings import PRESETS, SentimentSettings
 from trainers.sequence_classifier import SequenceClassifier
 from trainers.sequence_labeller import SequenceLabeller
 from trainers.sequence_learner import SequenceLearner
-from trainers.sequence_settings import SequenceSettings
 from trainers.sequences import Sequences, SequenceStream, padded_length
 
 SMALL: dict[str, Any] = {"units": 12, "batch": 8, "epochs": 6, "block_batches": 3, "learning_rate": 0.02}
@@ -55,10 +57,17 @@ def sequences(per_frame: bool, count: int = 150) -> Sequences:
     return Sequences(words, offsets, np.array([each[-1] for each in turned], np.int32), held_out)
 
 
+def unsplit(made: Sequences) -> LabelledSequences:
+    """Sequences that are held out, not tested on."""
+    part = Part([], made.frames, None, made.offsets, made.labels, {})
+    return LabelledSequences(made, part, np.zeros(0, np.int64), ["even", "odd"], [], 0, {})
+
+
 @functools.cache  # a learner keeps no state; what it has compiled serves all tests
 def learner(name: str, **more: Any) -> SequenceLearner:
     if name == "labeller":
-        return SequenceLabeller(sequences(True), 2, SequenceSettings(**{**SMALL, "both": True, **more}))
+        labelling = LabellingSettings(**{**SMALL, "both": True, **more})
+        return SequenceLabeller(unsplit(sequences(True)), labelling)
     settings = SentimentSettings(**{**PLAIN, **SMALL, **more})
     vectors = np.random.default_rng(1).normal(size=(5, 6)).astype(np.float32)
     return SequenceClassifier(sequences(False), vectors, 2, settings)

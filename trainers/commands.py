@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import sys
@@ -15,12 +16,15 @@ SECTIONS = {
     "embeddings": "trainers.embeddings:EmbeddingsSettings",
     "language_model": "trainers.language_settings:LanguageModelSettings",
     "sentiment": "trainers.sentiment_settings:SentimentSettings",
+    "labelling": "trainers.labelling_settings:LabellingSettings",
 }
 PRESETS = {
     "embeddings": "trainers.embeddings:PRESETS",
     "language_model": "trainers.language_settings:PRESETS",
     "sentiment": "trainers.sentiment_settings:PRESETS",
+    "labelling": "trainers.labelling_settings:PRESETS",
 }
+WORD_SPLITS = ("random66", "by-word", "by-fold", "given")  # as trainers/word_splits.py has them
 FORMATS = ("word2vec", "word2vec-binary", "glove", "projector")  # as trainers/formats.py has them
 
 
@@ -47,6 +51,19 @@ def add(line: CommandLine) -> None:
         "--teacher", metavar="DIR", help="a sentiment model that judges the unlabelled reviews, to learn more"
     )
     made.add_argument("--output", required=True, metavar="DIR", help="where the model goes")
+
+    made = line.add(
+        "train labelling",
+        "a label for every frame of a sequence, as of a handwritten word's letters",
+        labelling,
+        line.ray,
+        line.device,
+        presets=("reference", "best", "fast"),
+    )
+    made.add_argument("--corpus", required=True, metavar="DIR", help="an ingested corpus of sequences")
+    made.add_argument("--output", required=True, metavar="DIR", help="where the model goes")
+    made.add_argument("--split", choices=WORD_SPLITS, help="what is tested on (random66)")
+    made.add_argument("--fold", type=int, metavar="N", help="one fold of the split (all, in OUTPUT/fold-N)")
 
     made = line.add("neighbours", "the words nearest to a word", neighbours)
     made.add_argument("--vectors", required=True, metavar="DIR", help="trained vectors")
@@ -169,7 +186,7 @@ def train_sentiment(options: Options) -> dict[str, Any]:
     reporter = options.reporter()
     made = job.reused(reporter)
     if made is None:
-        with session(options.address, cpus=cores(options.workers)):
+        with session(options.address, cpus=cores(options.workers), home=options.output):
             (made,) = train_all([job], options.workers, options.device, reporter)
     counts = made.counts
     if "accuracy" in counts:
@@ -200,6 +217,48 @@ def predict_sentiment(options: Options) -> dict[str, Any]:
         "dropped": table.dropped,
         "malformed": table.malformed,
         "synthetic": model.synthetic,
+    }
+
+
+def labelling(options: Options) -> dict[str, Any]:
+    """A labeller in the folder `output`; where the split has folds, one a fold in folders below it."""
+    settings = options.resolved({"labelling": options.named("split", "fold")})["labelling"]
+    from cluster.artefact import Artefact
+    from cluster.session import cores, session
+    from cluster.store import summary
+    from ingest.sequence_corpus import KIND as SEQUENCES
+    from ingest.sequence_corpus import SequenceCorpus
+    from trainers import jobs
+    from trainers.labelled_sequences import folds_of
+    from trainers.launch import train_all
+
+    corpus = Artefact.open(options.corpus, SEQUENCES)
+    folds = [settings.fold] if options.fold is not None else folds_of(SequenceCorpus(corpus), settings.split)
+    planned = []
+    for fold in folds:
+        place = options.output if len(folds) == 1 else f"{str(options.output).rstrip('/')}/fold-{fold}"
+        planned.append(jobs.labelling(corpus, place, dataclasses.replace(settings, fold=fold)))
+    reporter = options.reporter()
+    made = [there for job in planned if (there := job.reused(reporter)) is not None]
+    if len(made) < len(planned):
+        with session(options.address, cpus=cores(options.workers), home=options.output):
+            made = train_all(planned, options.workers, options.device, reporter)
+    figures = {
+        name: [each.counts[name] for each in made]
+        for name in ("letter_error", "word_letter_error", "word_error")
+    }
+    for name, words in (
+        ("letter_error", "letters wrong, of all letters"),
+        ("word_letter_error", "letters wrong, mean over words"),
+        ("word_error", "words with a wrong letter"),
+    ):
+        found = figures[name]
+        several = f" (mean of {len(found)} folds; worst {max(found):.2%})" if len(found) > 1 else ""
+        options.say(f"{words}: {sum(found) / len(found):.2%}{several}")
+    return {
+        "artefacts": [summary(each) for each in made],
+        "split": settings.split,
+        **{name: {"mean": sum(found) / len(found), "worst": max(found)} for name, found in figures.items()},
     }
 
 

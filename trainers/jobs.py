@@ -14,8 +14,9 @@ from ingest.corpus import Corpus
 from ingest.sequence_corpus import KIND as SEQUENCES
 from ingest.sequence_pages import SequencePages
 from ingest.vocabulary import Vocabulary
-from trainers import language_settings, sentiment_settings, vectors
+from trainers import labelling_settings, language_settings, sentiment_settings, vectors
 from trainers.embeddings import EmbeddingsSettings
+from trainers.labelling_settings import LabellingSettings
 from trainers.language_settings import LanguageModelSettings
 from trainers.launch import TrainingJob
 from trainers.loop import LoopSettings
@@ -24,15 +25,18 @@ from trainers.stream import TokenStream
 
 if TYPE_CHECKING:
     from trainers.language_model import CharacterLanguageModel
+    from trainers.sequence_labeller import SequenceLabeller
     from trainers.skipgram import SkipGram
 
 # Raised by hand when a stage's output changes; tests/test_golden_training.py guards both.
 EMBEDDINGS_VERSION = 2
 LANGUAGE_MODEL_VERSION = 2
 SENTIMENT_VERSION = 1
+LABELLING_VERSION = 1
 VECTORS = vectors.KIND
 LANGUAGE_MODEL = language_settings.KIND
 SENTIMENT = sentiment_settings.KIND
+LABELLING = labelling_settings.KIND
 
 
 def embeddings(
@@ -97,6 +101,22 @@ def sentiment(
     return TrainingJob("sentiment", "reviews", factory, draft, settings, loop)
 
 
+def labelling(corpus: Artefact, output: str, settings: LabellingSettings) -> TrainingJob:
+    """A labeller of the frames of a corpus of labelled sequences: an artefact of kind ``labelling``."""
+    draft = Draft(
+        output,
+        kind=LABELLING,
+        output_version=LABELLING_VERSION,
+        inputs={"corpus": corpus},
+        settings=settings,
+    )
+    loop = LoopSettings(
+        epochs=settings.epochs, patience=settings.patience, publish="best" if settings.patience else "latest"
+    )
+    name = f"labelling {settings.split}"
+    return TrainingJob(name, "sequences", "trainers.jobs:sequence_labeller", draft, settings, loop)
+
+
 def skip_gram(inputs: Mapping[str, Input], settings: EmbeddingsSettings) -> SkipGram:
     """The learner of `embeddings`."""
     from trainers.skipgram import SkipGram
@@ -119,3 +139,12 @@ def character_model(inputs: Mapping[str, Input], settings: LanguageModelSettings
     from trainers.language_model import language_model as learner
 
     return learner(Corpus.open(inputs["corpus"].location), settings)
+
+
+def sequence_labeller(inputs: Mapping[str, Input], settings: LabellingSettings) -> SequenceLabeller:
+    """The learner of `labelling`."""
+    from ingest.sequence_corpus import SequenceCorpus
+    from trainers.labelled_sequences import labelled
+    from trainers.sequence_labeller import SequenceLabeller
+
+    return SequenceLabeller(labelled(SequenceCorpus.open(inputs["corpus"].location), settings), settings)

@@ -1,0 +1,100 @@
+"""The settings of the labeller and its presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.errors import UsageError
+from trainers.sequence_settings import LETTERS_REFERENCE, SequenceSettings
+from trainers.word_splits import SPLITS
+
+KIND = "labelling"
+
+
+@dataclass(frozen=True)
+class LabellingSettings(SequenceSettings):
+    """What decides a labeller: those of `SequenceSettings`, and
+
+    - `split` (see `trainers.word_splits`) and `fold` of it; `validation`: the share of the training part (of
+      its distinct words, where the split is by word) that is held out to stop and to choose by;
+    - `channels` of a convolutional front end (0: none) and its `features`, or those of a token's embedding;
+    - regularisation: `dropout` of features and of the context; `context_dropout`: the share of sequences
+      whose context is hidden, so that each letter must be read by itself; `recombined`: the share of
+      sequences put together of pieces of others, of `piece` letters on average; `shift`, `shear`, `scale`
+      and `noise` of the images (see `trainers.distortion`). Drawn anew each time, in training only.
+    """
+
+    split: str = "random66"
+    fold: int = 0
+    validation: float = 0.1
+    channels: int = 0
+    features: int = 128
+    dropout: float = 0.0
+    context_dropout: float = 0.0
+    recombined: float = 0.0
+    piece: float = 2.0
+    shift: float = 0.0
+    shear: float = 0.0
+    scale: float = 0.0
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.split not in SPLITS:
+            raise UsageError(f"Setting 'split' is {self.split!r}; choose {', '.join(SPLITS)}.")
+        for name in ("validation", "dropout", "context_dropout", "recombined", "noise"):
+            if not 0 <= getattr(self, name) < 1 and not (name == "recombined" and self.recombined == 1):
+                raise UsageError(
+                    f"Setting {name!r} is {getattr(self, name)}; give a share from 0 to below 1."
+                )
+        for name in ("shift", "shear", "scale", "channels"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UsageError(f"Setting {name!r} is {getattr(self, name)}; give 0 or more.")
+        if self.patience and not self.validation:
+            raise UsageError("Setting 'patience' needs something held out; set 'validation' above 0.")
+        if self.features < 1 or self.piece < 1:
+            raise UsageError(
+                f"Settings 'features' and 'piece' are {self.features} and {self.piece}; give at least 1."
+            )
+
+
+BEST: dict[str, Any] = {
+    "cell": "gru",
+    "layers": 2,
+    "units": 96,
+    "both": True,
+    "optimiser": "adam",
+    "learning_rate": 0.003,
+    "schedule": "linear",
+    "clip_by": "global_norm",
+    "batch": 32,
+    "epochs": 20,
+    "pool": 10,
+    "validation": 0.0,
+    "channels": 16,
+    "features": 128,
+    "dropout": 0.3,
+    "context_dropout": 0.3,
+    "recombined": 0.5,
+    "piece": 2.0,
+    "shift": 1.0,
+    "shear": 0.2,
+    "scale": 0.12,
+    "noise": 0.01,
+}
+# "reference" ends after its last epoch and holds nothing out; "fast" is what `wordloom run` takes.
+PRESETS: dict[str, dict[str, Any]] = {
+    "reference": {**LETTERS_REFERENCE, "validation": 0.0},
+    "best": BEST,
+    "fast": {
+        **BEST,
+        "layers": 1,
+        "units": 64,
+        "epochs": 6,
+        "channels": 8,
+        "features": 64,
+        "validation": 0.1,
+        "patience": 2,
+    },
+}

@@ -289,28 +289,6 @@ def pairs(drawn: Centres) -> tuple[Ids, Ids]:
     return drawn.values[centres], drawn.values[centres + offset]
 
 
-def log_uniform(size: int) -> Doubles:
-    """float64 [size]: P(k) = log((k + 2) / (k + 1)) / log(size + 1), Zipf's law for ids by frequency."""
-    ranks = np.arange(size, dtype=np.float64)
-    return np.asarray(np.log((ranks + 2) / (ranks + 1)) / np.log(size + 1))
-
-
-def distinct_candidates(size: int, wanted: int, random: np.random.Generator) -> tuple[Ids, int]:
-    """`wanted` distinct ids (int32) drawn log-uniformly from 0..size-1, and the number of tries it took.
-
-    With n tries, id k is expected ``1 - (1 - P(k)) ** n`` times: what TensorFlow's
-    ``log_uniform_candidate_sampler`` computes for unique samples.
-    """
-    drawn = np.empty(0, np.int32)
-    while True:
-        more = np.exp(random.random(4 * wanted) * np.log(size + 1)).astype(np.int32) - 1
-        drawn = np.concatenate([drawn, np.minimum(more, size - 1)])
-        _, first = np.unique(drawn, return_index=True)
-        if len(first) >= wanted:
-            chosen = np.sort(first)[:wanted]
-            return drawn[chosen], int(chosen[-1]) + 1
-
-
 def held_out_pairs(
     pages: Iterator[Ids],
     keep: Floats,

@@ -190,12 +190,16 @@ class SkipGram:
         self, blocks: Iterable[Block], total_blocks: int, metrics: dict[str, float]
     ) -> Iterator[tuple[int, np.ndarray, list[np.ndarray]]]:
         """The steps of `blocks` in calls of at most CALL_STEPS: their number, rates and arrays. Arrays
-        always have CALL_STEPS rows, so that one compiled function serves all calls."""
+        always have CALL_STEPS rows, so that one compiled function serves all calls of the same shapes."""
         waiting: list[tuple[np.ndarray, ...]] = []
         ready = 0
         for block in blocks:
-            waiting.append(self._prepared(block, total_blocks, metrics))
-            ready += len(waiting[-1][0])
+            arrays = self._prepared(block, total_blocks, metrics)
+            if waiting and [each.shape[1:] for each in arrays] != [each.shape[1:] for each in waiting[0]]:
+                yield self._padded(waiting, ready)
+                waiting, ready = [], 0
+            waiting.append(arrays)
+            ready += len(arrays[0])
             if ready >= CALL_STEPS:
                 whole = [np.concatenate(parts) for parts in zip(*waiting, strict=True)]
                 for start in range(0, ready - CALL_STEPS + 1, CALL_STEPS):
@@ -204,12 +208,17 @@ class SkipGram:
                 ready %= CALL_STEPS
                 waiting = [tuple(array[len(array) - ready :] for array in whole)]
         if ready:
-            whole = [np.concatenate(parts) for parts in zip(*waiting, strict=True)]
-            padded = [
-                np.concatenate([array, np.zeros((CALL_STEPS - ready, *array.shape[1:]), array.dtype)])
-                for array in whole
-            ]
-            yield ready, padded[0], padded[1:]
+            yield self._padded(waiting, ready)
+
+    def _padded(
+        self, waiting: list[tuple[np.ndarray, ...]], ready: int
+    ) -> tuple[int, np.ndarray, list[np.ndarray]]:
+        whole = [np.concatenate(parts) for parts in zip(*waiting, strict=True)]
+        rates, *arrays = (
+            np.concatenate([array, np.zeros((CALL_STEPS - ready, *array.shape[1:]), array.dtype)])
+            for array in whole
+        )
+        return ready, rates, arrays
 
     def _prepared(self, block: Block, total_blocks: int, metrics: dict[str, float]) -> tuple[np.ndarray, ...]:
         random = np.random.default_rng([self.settings.seed, 1, block.index])

@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from cluster.artefact import Artefact, Draft, Input
 from tests.thread_group import in_threads
-from trainers.embeddings import Centres, EmbeddingsSettings, log_uniform, pairs
+from trainers.candidates import log_uniform
+from trainers.embeddings import Centres, EmbeddingsSettings, pairs
 from trainers.group import LocalGroup
 from trainers.negative_sampling import LIMIT, NegativeSampling
 from trainers.noise_contrastive import NoiseContrastive
@@ -211,8 +212,10 @@ def test_noise_contrastive_estimation_is_that_of_tensorflow_with_dense_momentum(
     begun = objective.initial(random)
     drawn = Centres(stream.values, 3, 60, np.full(57, 2, np.int32), np.full(57, 1, np.int32))
     arrays, _ = objective.prepare(drawn, random)
-    centres, contexts, lengths, candidates, tries = arrays
-    assert lengths.tolist() == [40, 40, 40, 40, 11]
+    candidates, tries = arrays[4:]
+    centres, contexts = (np.split(each, range(40, 171, 40)) for each in pairs(drawn))
+    lengths = [len(each) for each in centres]
+    assert lengths == [40, 40, 40, 40, 11]
 
     variables = {name: tf.Variable(array) for name, array in begun.items()}
     count = len(lengths)
@@ -223,19 +226,18 @@ def test_noise_contrastive_estimation_is_that_of_tensorflow_with_dense_momentum(
     speeds = [tf.zeros_like(each) for each in dense]
     chances = log_uniform(len(WORDS))
     for step in range(count):
-        size = int(lengths[step])
         expected = (1 - (1 - chances) ** int(tries[step])).astype(np.float32)
         with tf.GradientTape() as tape:
             sampled = (
                 tf.constant(candidates[step], tf.int64),
-                tf.constant(expected[contexts[step][:size]])[:, None],
+                tf.constant(expected[contexts[step]])[:, None],
                 tf.constant(expected[candidates[step]]),
             )
             loss = tf.nn.nce_loss(
                 dense[1],
                 dense[2],
-                tf.constant(contexts[step][:size], tf.int64)[:, None],
-                tf.gather(dense[0], centres[step][:size]),
+                tf.constant(contexts[step], tf.int64)[:, None],
+                tf.gather(dense[0], centres[step]),
                 6,
                 len(WORDS),
                 sampled_values=sampled,
@@ -249,6 +251,61 @@ def test_noise_contrastive_estimation_is_that_of_tensorflow_with_dense_momentum(
         np.testing.assert_allclose(variables[name], wanted, rtol=1e-4, atol=1e-5, err_msg=name)
     for name, speed in zip(("input", "output", "bias"), speeds, strict=True):
         np.testing.assert_allclose(variables[f"{name}_speed"], speed, rtol=1e-3, atol=1e-6, err_msg=name)
+
+
+def test_momentum_that_is_put_off_is_dense_momentum_after_hundreds_of_steps() -> None:
+    settings = EmbeddingsSettings(
+        **{
+            **SMALL,
+            "loss": "nce",
+            "batch_pairs": 30,
+            "candidates": 5,
+            "unknown": True,
+            "learning_rate": 0.05,
+            "momentum": 0.9,
+        }
+    )
+    size, count = 400, 300  # most rows are left alone for many steps
+    objective = NoiseContrastive(np.arange(size, 0, -1), settings)
+    random = np.random.default_rng(6)
+    begun = objective.initial(random)
+    values = (random.random(2300) ** 3 * size).astype(np.int32)
+    drawn = Centres(values, 3, 2297, np.full(2294, 2, np.int32), np.full(2294, 2, np.int32))
+    arrays, _ = objective.prepare(drawn, random)
+    variables = {name: tf.Variable(array) for name, array in begun.items()}
+    given = [tf.constant(array[:count]) for array in arrays]
+    losses = objective.run(variables, tf.constant(count), tf.fill([count], 0.05), *given)
+    objective.settle(variables)
+
+    # The same in float64, every row moved at every step.
+    names = ("input", "output", "bias")
+    dense = {name: begun[name].astype(np.float64) for name in names}
+    speeds = {name: np.zeros_like(dense[name]) for name in names}
+    chances, (centres, contexts) = log_uniform(size), pairs(drawn)
+    for step in range(count):
+        part = slice(30 * step, 30 * (step + 1))
+        c, w, n = centres[part], contexts[part], arrays[4][step]
+        expected = np.log(1 - (1 - chances) ** int(arrays[5][step]))
+        x = dense["input"][c]
+        true = np.einsum("bd,bd->b", x, dense["output"][w]) + dense["bias"][w] - expected[w]
+        other = x @ dense["output"][n].T + dense["bias"][n] - expected[n]
+        loss = np.logaddexp(0, -true).sum() + np.logaddexp(0, other).sum()
+        np.testing.assert_allclose(losses[step], loss, rtol=1e-3)
+        pull, push = -1 / (1 + np.exp(true)) / 30, 1 / (1 + np.exp(-other)) / 30
+        gradient = {name: np.zeros_like(dense[name]) for name in names}
+        np.add.at(gradient["input"], c, pull[:, None] * dense["output"][w] + push @ dense["output"][n])
+        np.add.at(gradient["output"], w, pull[:, None] * x)
+        np.add.at(gradient["output"], n, push.T @ x)
+        np.add.at(gradient["bias"], w, pull)
+        np.add.at(gradient["bias"], n, push.sum(0))
+        for name in names:
+            speeds[name] = 0.9 * speeds[name] - 0.05 * gradient[name]
+            dense[name] += speeds[name]
+    for name in names:
+        np.testing.assert_allclose(variables[name], dense[name], rtol=1e-3, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(
+            variables[f"{name}_speed"], speeds[name], rtol=1e-2, atol=1e-4, err_msg=name
+        )
 
 
 @pytest.mark.parametrize("rate", [1.0, 30.0])

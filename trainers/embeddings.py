@@ -57,6 +57,9 @@ class EmbeddingsSettings:
     `exchange_tokens`: tokens of the corpus a block, and between two exchanges of the workers.
 
     `candidates`, `batch_pairs`, `momentum`: of the loss ``nce`` alone. `xla`: compile by XLA.
+
+    `judged_pairs`: a file of word pairs that people judged (`trainers.similarity`), with which the vectors
+    are compared after each epoch; every worker reads it. "" for none.
     """
 
     loss: str = "negative_sampling"
@@ -69,7 +72,7 @@ class EmbeddingsSettings:
     learning_rate: float = 0.05
     final_learning_rate: float = 0.0001
     smoothing: float = 0.75
-    tokens_per_step: int = 1024
+    tokens_per_step: int = 512
     tile: int = 32
     negatives_per_tile: int = 32
     block_tokens: int = 32768
@@ -79,6 +82,7 @@ class EmbeddingsSettings:
     momentum: float = 0.5
     seed: int = 1
     xla: bool = True
+    judged_pairs: str = ""
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:

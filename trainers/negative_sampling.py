@@ -151,7 +151,7 @@ class NegativeSampling:
 
 
 def weighed(score: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """softplus(score) = log(1 + exp(score)) times `weight`, summed in float64, and its slope by each score."""
+    """`weight` times softplus(score) = log(1 + exp(score)): its sum, float64, and its slope by each score."""
     # Both out of one exponential; beyond 20 they are the score and 1.
     grown = tf.exp(tf.clip_by_value(score, -20.0, 20.0))
     loss = tf.reduce_sum(weight * (tf.math.log(1.0 + grown) + tf.nn.relu(score - 20.0)), -2)

@@ -145,8 +145,9 @@ class NoiseContrastive:
 
         pull, push = -pull / size, push / size
         dx = tf.reshape(tf.matmul(pull, near_words, transpose_a=True), x.shape) + tf.matmul(push, noise_words)
-        near_dw, near_db = _gathered(tf.matmul(pull, in_tiles), around), _gathered(
-            tf.reduce_sum(pull, 2, keepdims=True), around
+        near_dw, near_db = (
+            _gathered(tf.matmul(pull, in_tiles), around),
+            _gathered(tf.reduce_sum(pull, 2, keepdims=True), around),
         )
         dw = tf.concat([near_dw, tf.matmul(push, x, transpose_a=True)], 0)
         db = tf.concat([near_db[:, 0], tf.reduce_sum(push, 0)], 0)

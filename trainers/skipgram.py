@@ -310,7 +310,7 @@ def combined(base: np.ndarray, new: np.ndarray, group: Group) -> np.ndarray:
     total, squares = group.sum([change, own])
     length = np.maximum(np.einsum("rd,rd->r", total, total), np.float32(1e-30))
     factor = np.clip(squares / length, 1.0 / workers, 1.0).astype(new.dtype)
-    total *= factor[:, None]
+    total = total * factor[:, None]  # a new array: what a collective gives back may not be written to
     if all_rows:
         total += before
         return total.reshape(new.shape)

@@ -10,6 +10,8 @@ import pytest
 import tensorflow as tf
 
 from cluster.artefact import Artefact, Draft, Input
+from cluster.errors import WordloomError
+from cluster.folder import Folder
 from tests.thread_group import in_threads
 from trainers.candidates import log_uniform
 from trainers.embeddings import Centres, EmbeddingsSettings, pairs
@@ -363,6 +365,46 @@ def test_two_workers_end_with_one_model_about_as_good_as_one_workers(changes: di
     wanted = alone.evaluate(trained(alone, alone.initial(), 0, 48)[0])["held_out_loss"]
     before = alone.evaluate(alone.initial())["held_out_loss"]
     assert loss < before - 0.7 * (before - wanted)
+
+
+def test_people_are_asked_after_each_epoch_and_the_artefact_holds_pictures(tmp_path: Path) -> None:
+    judged = tmp_path / "judged.tsv"
+    judged.write_text(
+        "".join(
+            f"T{one}w0\tt{other}w1\t{9.0 if one == other else 1.0 + other / 10}\n"
+            for one in range(TOPICS)
+            for other in range(TOPICS)
+        )
+        + "nowhere\tt0w1\t5\n"
+    )
+    learner = skip_gram(judged_pairs=str(judged))
+    before = learner.evaluate(learner.initial())["held_out_similarity"]
+    state, _ = trained(learner, learner.initial(), 0, 48)
+    after = learner.evaluate(state)
+    assert after["held_out_similarity"] > max(0.4, before)
+    counts, files = learner.publish(state, Folder(tmp_path / "made"), [after])
+    assert counts["held_out_similarity"] == after["held_out_similarity"]
+    assert {"words.png", "tensorboard/vectors.tsv", "tensorboard/metadata.tsv"} <= set(files)
+    assert "held_out_similarity" not in skip_gram().evaluate(state)
+    with pytest.raises(WordloomError, match="Cannot read"):
+        skip_gram(judged_pairs=str(tmp_path / "gone"))
+
+
+def test_a_sum_that_may_not_be_written_to_is_not_written_to() -> None:
+    def work(group: Any) -> np.ndarray:
+        class ReadOnly:
+            size = group.size
+
+            def sum(self, arrays: Any) -> list[np.ndarray]:
+                found = [np.array(each) for each in group.sum(arrays)]
+                for each in found:
+                    each.flags.writeable = False  # as a tensor's numpy() is
+                return found
+
+        return combined(np.zeros((3, 2), np.float32), np.ones((3, 2), np.float32), ReadOnly())  # type: ignore[arg-type]
+
+    for found in in_threads(2, work):
+        np.testing.assert_allclose(found, 1.0)
 
 
 def test_changes_at_right_angles_add_up_and_equal_ones_are_averaged() -> None:

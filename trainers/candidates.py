@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trainers.embeddings import Centres, Doubles, Ids
+from trainers.embeddings import Centres, Doubles
+from trainers.stream import Ids
 
 TILE = 16  # centres whose scores with the words around them are one matrix product
 

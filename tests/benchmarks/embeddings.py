@@ -200,20 +200,23 @@ def vocabulary() -> dict[str, float]:
 def quality(text: str, sets: str, home: Path) -> dict[str, float]:
     """Tunes each system's rate on seed 1, then compares 3 seeds; what was run before is read."""
 
-    def trained(system: str, rate: float, seed: int, epochs: int = EPOCHS) -> dict[str, Any]:
-        kept = home / f"{system}-{rate}-{seed}-{epochs}.json"
+    def trained(
+        system: str, rate: float, seed: int, epochs: int = EPOCHS, workers: int = 1
+    ) -> dict[str, Any]:
+        kept = home / f"{system}{workers if workers > 1 else ''}-{rate}-{seed}-{epochs}.json"
         if not kept.exists():
             settings = {"vector_size": 100, "window": 5, "subsample": 1e-3, "epochs": epochs}
             settings |= {"learning_rate": rate, "seed": seed}
             task = {"system": system, "text": text, "tokens": QUALITY_TOKENS, "settings": settings}
-            done = run({**task, "similarity": sets, "threads": 1})
+            done = run({**task, "similarity": sets, "threads": 1}, workers)
             part = kept.with_suffix(".part")
             part.write_text(json.dumps(done))
             part.rename(kept)
         found: dict[str, Any] = json.loads(kept.read_text())
         shown = ", ".join(f"{each} {found[each]:.4f}" for each in FIGURES)
         print(
-            f"{system}, rate {rate}, seed {seed}, epochs {epochs}: {shown}, {found['cpu_seconds']:.0f} s CPU",
+            f"{system}, {workers} worker(s), rate {rate}, seed {seed}, epochs {epochs}: {shown}, "
+            f"{found['cpu_seconds']:.0f} s of CPU",
             flush=True,
         )
         return found
@@ -233,6 +236,9 @@ def quality(text: str, sets: str, home: Path) -> dict[str, float]:
         for each in best:
             figures[f"{each}_{name}"] = mean[each][name]
             figures[f"{each}_{name}_spread"] = statistics.stdev(one[name] for one in runs[each])
+    two = [trained("ours", best["ours"], seed, workers=2) for seed in SEEDS]
+    for name in FIGURES:
+        figures[f"workers_2_{name}_delta"] = statistics.mean(one[name] for one in two) - mean["ours"][name]
     # By CPU seconds: these runs take long, and often share the machine.
     theirs = statistics.mean(one["cpu_seconds"] for one in runs["gensim"])
     for epochs in range(1, 2 * EPOCHS + 1):

@@ -11,11 +11,9 @@ from trainers.embeddings import (
     Centres,
     EmbeddingsSettings,
     Sampler,
-    distinct_candidates,
     draw,
     held_out_pairs,
     keep_probabilities,
-    log_uniform,
     noise,
     pairs,
     steps,
@@ -147,20 +145,6 @@ def test_negatives_follow_the_smoothed_counts_and_are_never_unknown() -> None:
     assert shares[0] == shares[4] == 0
     with pytest.raises(UsageError, match="no word besides"):
         noise([5, 0], EmbeddingsSettings())
-
-
-def test_candidates_are_distinct_and_log_uniform() -> None:
-    random = np.random.default_rng(2)
-    chances = log_uniform(50)
-    assert chances.sum() == pytest.approx(1)
-    seen, expected = np.zeros(50), np.zeros(50)
-    for _ in range(3000):
-        chosen, tries = distinct_candidates(50, 8, random)
-        assert len(set(chosen.tolist())) == 8
-        assert tries >= 8
-        seen[chosen] += 1
-        expected += 1 - (1 - chances) ** tries
-    np.testing.assert_allclose(seen / 3000, expected / 3000, atol=0.05)
 
 
 def test_the_held_out_sample_never_changes() -> None:

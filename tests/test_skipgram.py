@@ -10,8 +10,11 @@ import pytest
 import tensorflow as tf
 
 from cluster.artefact import Artefact, Draft, Input
+from cluster.errors import WordloomError
+from cluster.folder import Folder
 from tests.thread_group import in_threads
-from trainers.embeddings import Centres, EmbeddingsSettings, log_uniform, pairs
+from trainers.candidates import log_uniform
+from trainers.embeddings import Centres, EmbeddingsSettings, pairs
 from trainers.group import LocalGroup
 from trainers.negative_sampling import LIMIT, NegativeSampling
 from trainers.noise_contrastive import NoiseContrastive
@@ -211,8 +214,10 @@ def test_noise_contrastive_estimation_is_that_of_tensorflow_with_dense_momentum(
     begun = objective.initial(random)
     drawn = Centres(stream.values, 3, 60, np.full(57, 2, np.int32), np.full(57, 1, np.int32))
     arrays, _ = objective.prepare(drawn, random)
-    centres, contexts, lengths, candidates, tries = arrays
-    assert lengths.tolist() == [40, 40, 40, 40, 11]
+    candidates, tries = arrays[4:]
+    centres, contexts = (np.split(each, range(40, 171, 40)) for each in pairs(drawn))
+    lengths = [len(each) for each in centres]
+    assert lengths == [40, 40, 40, 40, 11]
 
     variables = {name: tf.Variable(array) for name, array in begun.items()}
     count = len(lengths)
@@ -223,19 +228,18 @@ def test_noise_contrastive_estimation_is_that_of_tensorflow_with_dense_momentum(
     speeds = [tf.zeros_like(each) for each in dense]
     chances = log_uniform(len(WORDS))
     for step in range(count):
-        size = int(lengths[step])
         expected = (1 - (1 - chances) ** int(tries[step])).astype(np.float32)
         with tf.GradientTape() as tape:
             sampled = (
                 tf.constant(candidates[step], tf.int64),
-                tf.constant(expected[contexts[step][:size]])[:, None],
+                tf.constant(expected[contexts[step]])[:, None],
                 tf.constant(expected[candidates[step]]),
             )
             loss = tf.nn.nce_loss(
                 dense[1],
                 dense[2],
-                tf.constant(contexts[step][:size], tf.int64)[:, None],
-                tf.gather(dense[0], centres[step][:size]),
+                tf.constant(contexts[step], tf.int64)[:, None],
+                tf.gather(dense[0], centres[step]),
                 6,
                 len(WORDS),
                 sampled_values=sampled,
@@ -249,6 +253,61 @@ def test_noise_contrastive_estimation_is_that_of_tensorflow_with_dense_momentum(
         np.testing.assert_allclose(variables[name], wanted, rtol=1e-4, atol=1e-5, err_msg=name)
     for name, speed in zip(("input", "output", "bias"), speeds, strict=True):
         np.testing.assert_allclose(variables[f"{name}_speed"], speed, rtol=1e-3, atol=1e-6, err_msg=name)
+
+
+def test_momentum_that_is_put_off_is_dense_momentum_after_hundreds_of_steps() -> None:
+    settings = EmbeddingsSettings(
+        **{
+            **SMALL,
+            "loss": "nce",
+            "batch_pairs": 30,
+            "candidates": 5,
+            "unknown": True,
+            "learning_rate": 0.05,
+            "momentum": 0.9,
+        }
+    )
+    size, count = 400, 300  # most rows are left alone for many steps
+    objective = NoiseContrastive(np.arange(size, 0, -1), settings)
+    random = np.random.default_rng(6)
+    begun = objective.initial(random)
+    values = (random.random(2300) ** 3 * size).astype(np.int32)
+    drawn = Centres(values, 3, 2297, np.full(2294, 2, np.int32), np.full(2294, 2, np.int32))
+    arrays, _ = objective.prepare(drawn, random)
+    variables = {name: tf.Variable(array) for name, array in begun.items()}
+    given = [tf.constant(array[:count]) for array in arrays]
+    losses = objective.run(variables, tf.constant(count), tf.fill([count], 0.05), *given)
+    objective.settle(variables)
+
+    # The same in float64, every row moved at every step.
+    names = ("input", "output", "bias")
+    dense = {name: begun[name].astype(np.float64) for name in names}
+    speeds = {name: np.zeros_like(dense[name]) for name in names}
+    chances, (centres, contexts) = log_uniform(size), pairs(drawn)
+    for step in range(count):
+        part = slice(30 * step, 30 * (step + 1))
+        c, w, n = centres[part], contexts[part], arrays[4][step]
+        expected = np.log(1 - (1 - chances) ** int(arrays[5][step]))
+        x = dense["input"][c]
+        true = np.einsum("bd,bd->b", x, dense["output"][w]) + dense["bias"][w] - expected[w]
+        other = x @ dense["output"][n].T + dense["bias"][n] - expected[n]
+        loss = np.logaddexp(0, -true).sum() + np.logaddexp(0, other).sum()
+        np.testing.assert_allclose(losses[step], loss, rtol=1e-3)
+        pull, push = -1 / (1 + np.exp(true)) / 30, 1 / (1 + np.exp(-other)) / 30
+        gradient = {name: np.zeros_like(dense[name]) for name in names}
+        np.add.at(gradient["input"], c, pull[:, None] * dense["output"][w] + push @ dense["output"][n])
+        np.add.at(gradient["output"], w, pull[:, None] * x)
+        np.add.at(gradient["output"], n, push.T @ x)
+        np.add.at(gradient["bias"], w, pull)
+        np.add.at(gradient["bias"], n, push.sum(0))
+        for name in names:
+            speeds[name] = 0.9 * speeds[name] - 0.05 * gradient[name]
+            dense[name] += speeds[name]
+    for name in names:
+        np.testing.assert_allclose(variables[name], dense[name], rtol=1e-3, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(
+            variables[f"{name}_speed"], speeds[name], rtol=1e-2, atol=1e-4, err_msg=name
+        )
 
 
 @pytest.mark.parametrize("rate", [1.0, 30.0])
@@ -306,6 +365,46 @@ def test_two_workers_end_with_one_model_about_as_good_as_one_workers(changes: di
     wanted = alone.evaluate(trained(alone, alone.initial(), 0, 48)[0])["held_out_loss"]
     before = alone.evaluate(alone.initial())["held_out_loss"]
     assert loss < before - 0.7 * (before - wanted)
+
+
+def test_people_are_asked_after_each_epoch_and_the_artefact_holds_pictures(tmp_path: Path) -> None:
+    judged = tmp_path / "judged.tsv"
+    judged.write_text(
+        "".join(
+            f"T{one}w0\tt{other}w1\t{9.0 if one == other else 1.0 + other / 10}\n"
+            for one in range(TOPICS)
+            for other in range(TOPICS)
+        )
+        + "nowhere\tt0w1\t5\n"
+    )
+    learner = skip_gram(judged_pairs=str(judged))
+    before = learner.evaluate(learner.initial())["held_out_similarity"]
+    state, _ = trained(learner, learner.initial(), 0, 48)
+    after = learner.evaluate(state)
+    assert after["held_out_similarity"] > max(0.4, before)
+    counts, files = learner.publish(state, Folder(tmp_path / "made"), [after])
+    assert counts["held_out_similarity"] == after["held_out_similarity"]
+    assert {"words.png", "tensorboard/vectors.tsv", "tensorboard/metadata.tsv"} <= set(files)
+    assert "held_out_similarity" not in skip_gram().evaluate(state)
+    with pytest.raises(WordloomError, match="Cannot read"):
+        skip_gram(judged_pairs=str(tmp_path / "gone"))
+
+
+def test_a_sum_that_may_not_be_written_to_is_not_written_to() -> None:
+    def work(group: Any) -> np.ndarray:
+        class ReadOnly:
+            size = group.size
+
+            def sum(self, arrays: Any) -> list[np.ndarray]:
+                found = [np.array(each) for each in group.sum(arrays)]
+                for each in found:
+                    each.flags.writeable = False  # as a tensor's numpy() is
+                return found
+
+        return combined(np.zeros((3, 2), np.float32), np.ones((3, 2), np.float32), ReadOnly())  # type: ignore[arg-type]
+
+    for found in in_threads(2, work):
+        np.testing.assert_allclose(found, 1.0)
 
 
 def test_changes_at_right_angles_add_up_and_equal_ones_are_averaged() -> None:

@@ -57,6 +57,9 @@ class EmbeddingsSettings:
     `exchange_tokens`: tokens of the corpus a block, and between two exchanges of the workers.
 
     `candidates`, `batch_pairs`, `momentum`: of the loss ``nce`` alone. `xla`: compile by XLA.
+
+    `judged_pairs`: a file of word pairs that people judged (`trainers.similarity`), with which the vectors
+    are compared after each epoch; every worker reads it. "" for none.
     """
 
     loss: str = "negative_sampling"
@@ -69,7 +72,7 @@ class EmbeddingsSettings:
     learning_rate: float = 0.05
     final_learning_rate: float = 0.0001
     smoothing: float = 0.75
-    tokens_per_step: int = 1024
+    tokens_per_step: int = 512
     tile: int = 32
     negatives_per_tile: int = 32
     block_tokens: int = 32768
@@ -79,6 +82,7 @@ class EmbeddingsSettings:
     momentum: float = 0.5
     seed: int = 1
     xla: bool = True
+    judged_pairs: str = ""
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
@@ -287,28 +291,6 @@ def pairs(drawn: Centres) -> tuple[Ids, Ids]:
     offset += offset >= 0
     centres += drawn.start
     return drawn.values[centres], drawn.values[centres + offset]
-
-
-def log_uniform(size: int) -> Doubles:
-    """float64 [size]: P(k) = log((k + 2) / (k + 1)) / log(size + 1), Zipf's law for ids by frequency."""
-    ranks = np.arange(size, dtype=np.float64)
-    return np.asarray(np.log((ranks + 2) / (ranks + 1)) / np.log(size + 1))
-
-
-def distinct_candidates(size: int, wanted: int, random: np.random.Generator) -> tuple[Ids, int]:
-    """`wanted` distinct ids (int32) drawn log-uniformly from 0..size-1, and the number of tries it took.
-
-    With n tries, id k is expected ``1 - (1 - P(k)) ** n`` times: what TensorFlow's
-    ``log_uniform_candidate_sampler`` computes for unique samples.
-    """
-    drawn = np.empty(0, np.int32)
-    while True:
-        more = np.exp(random.random(4 * wanted) * np.log(size + 1)).astype(np.int32) - 1
-        drawn = np.concatenate([drawn, np.minimum(more, size - 1)])
-        _, first = np.unique(drawn, return_index=True)
-        if len(first) >= wanted:
-            chosen = np.sort(first)[:wanted]
-            return drawn[chosen], int(chosen[-1]) + 1
 
 
 def held_out_pairs(

@@ -106,8 +106,8 @@ def write(vectors: WordVectors, path: str | Path, kind: str = "word2vec") -> Non
         final.parent.mkdir(parents=True, exist_ok=True)
         if kind == PROJECTOR:
             aside.mkdir()
-            _fill(aside / TABLE, _projected_rows(vectors))
-            _fill(aside / METADATA, _projected_words(vectors))
+            _fill(aside / TABLE, projected_rows(vectors))
+            _fill(aside / METADATA, projected_words(vectors))
         else:
             _fill(aside, _pieces(vectors, kind))
         aside.replace(final)
@@ -164,12 +164,14 @@ def _pieces(vectors: WordVectors, kind: str) -> Iterator[bytes]:
             yield f"{word} {' '.join(map(str, vector))}\n".encode()
 
 
-def _projected_rows(vectors: WordVectors) -> Iterator[bytes]:
+def projected_rows(vectors: WordVectors) -> Iterator[bytes]:
+    """The lines of the projector's ``vectors.tsv``."""
     for vector in vectors.vectors:
         yield ("\t".join(map(str, vector)) + "\n").encode()
 
 
-def _projected_words(vectors: WordVectors) -> Iterator[bytes]:
+def projected_words(vectors: WordVectors) -> Iterator[bytes]:
+    """The lines of the projector's ``metadata.tsv``."""
     if vectors.counts is None:  # one column has no heading, two have one: the projector's own rule
         yield from (f"{word}\n".encode() for word in vectors.index_to_key)
         return

@@ -120,11 +120,8 @@ class NegativeSampling:
         weight = tf.cast(left + right, tf.float32) * np.float32(own.negative / negatives.shape[1])
         weight = tf.where(tf.constant(drawn), tf.cast(near, tf.float32), weight)
 
-        # softplus(s) = log(1 + exp(s)) and sigmoid(s) out of one exponential; beyond 20 they are s and 1.
-        score = sign * tf.matmul(y, x, transpose_b=True)
-        grown = tf.exp(tf.clip_by_value(score, -20.0, 20.0))
-        error = -sign * weight * grown / (1.0 + grown)
-        loss = tf.reduce_sum(weight * (tf.math.log(1.0 + grown) + tf.nn.relu(score - 20.0)), 1)
+        loss, slope = weighed(sign * tf.matmul(y, x, transpose_b=True), weight)
+        error = -sign * slope
         # What is added to the rows: minus the gradient. The centres pull as often as they are paired, the
         # others as often as their weights say.
         dx = tf.reshape(tf.matmul(error, y, transpose_a=True), [-1, d])
@@ -133,7 +130,7 @@ class NegativeSampling:
         pulls_y = tf.reshape(tf.reduce_sum(weight, 2), [-1])
         mass_in = self._add(table_in, masses[0], centres, rate, dx, pulls_x)
         mass_out = self._add(table_out, masses[1], others, rate, dy, pulls_y)
-        return tf.reduce_sum(tf.cast(loss, tf.float64)), (mass_in, mass_out)
+        return loss, (mass_in, mass_out)
 
     def _add(
         self, table: tf.Variable, mass: Tensor, rows: Tensor, rate: Tensor, change: Tensor, pulls: Tensor
@@ -151,3 +148,11 @@ class NegativeSampling:
         tf.raw_ops.ResourceScatterAdd(resource=table.handle, indices=rows, updates=scale[:, None] * change)
         # Zeros that depend on what was gathered, so that XLA sees the order and copies nothing.
         return tf.tensor_scatter_nd_update(mass, rows[:, None], total * 0.0)
+
+
+def weighed(score: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """`weight` times softplus(score) = log(1 + exp(score)): its sum, float64, and its slope by each score."""
+    # Both out of one exponential; beyond 20 they are the score and 1.
+    grown = tf.exp(tf.clip_by_value(score, -20.0, 20.0))
+    loss = tf.reduce_sum(weight * (tf.math.log(1.0 + grown) + tf.nn.relu(score - 20.0)), -2)
+    return tf.reduce_sum(tf.cast(loss, tf.float64)), weight * grown / (1.0 + grown)

@@ -5,6 +5,10 @@ frequency), distinct within the batch. The loss is that of ``tf.nn.nce_loss`` wi
 ``x . w + b`` less the log of how often a class is expected among the candidates (Gutmann and Hyvarinen 2010;
 Mnih and Kavukcuoglu 2013); the step goes along its mean over the batch.
 
+Within a batch a centre comes once, however many pairs it has: its scores with the words around it are part of
+a dense product of a tile of centres with the words that they reach, and its scores with the candidates count
+as often as it has pairs. The reference preset so needs a fifth of the operations that pair by pair it would.
+
 Momentum moves every row at every step, touched or not. That is put off: `seen` holds the step up to which a
 row is current, and before a row is read it gets at once what n missed steps owe it, a geometric series. So a
 step costs what it touches and the result is that of the dense form.
@@ -18,16 +22,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainers.embeddings import (
-    Centres,
-    Doubles,
-    EmbeddingsSettings,
-    Floats,
-    distinct_candidates,
-    keep_probabilities,
-    log_uniform,
-    pairs,
-)
+from trainers.candidates import distinct_candidates, log_uniform, pair_batches, reached
+from trainers.embeddings import Centres, Doubles, EmbeddingsSettings, Floats, keep_probabilities
+from trainers.negative_sampling import weighed
 
 Tensor = Any
 
@@ -64,22 +61,12 @@ class NoiseContrastive:
     def prepare(
         self, drawn: Centres, random: np.random.Generator
     ) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-        """Batches of pairs: centres and contexts int32 [steps, batch], the number of pairs [steps], and per
-        batch candidates int32 [steps, C] with the number of tries it took, int32 [steps]."""
-        size = self.settings.batch_pairs
-        centres, contexts = pairs(drawn)
-        count = -(-len(centres) // size)
-        padding = (0, count * size - len(centres))
-        lengths = np.minimum(size, len(centres) - np.arange(count) * size).astype(np.int32)
-        chosen = [distinct_candidates(self.size, self.candidates, random) for _ in range(count)]
-        candidates = np.array([each[0] for each in chosen], np.int32).reshape(count, self.candidates)
-        arrays = (
-            np.pad(centres, padding).reshape(count, size),
-            np.pad(contexts, padding).reshape(count, size),
-            lengths,
-            candidates,
-            np.array([each[1] for each in chosen], np.int32),
-        )
+        """Batches as `candidates.PairBatches` has them (values, first, last, pairs), and per batch candidates
+        int32 [steps, C] with the number of tries they took, int32 [steps]."""
+        cut = pair_batches(drawn, self.settings.window, self.settings.batch_pairs)
+        count = len(cut.values)
+        chosen, tries = distinct_candidates(self.size, self.candidates, count, random)
+        arrays = (cut.values, cut.first, cut.last, cut.pairs, chosen, tries)
         return arrays, (np.arange(count) + 0.5) / max(count, 1)
 
     def bias(self, arrays: Mapping[str, np.ndarray]) -> Floats:
@@ -102,18 +89,18 @@ class NoiseContrastive:
         variables: Mapping[str, tf.Variable],
         count: Tensor,
         rates: Tensor,
-        centres: Tensor,
-        contexts: Tensor,
-        lengths: Tensor,
+        values: Tensor,
+        first: Tensor,
+        last: Tensor,
+        pairs: Tensor,
         candidates: Tensor,
         tries: Tensor,
     ) -> Tensor:
         """Does the first `count` of the steps; the summed loss of each, float64 [capacity]."""
 
         def step(at: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
-            loss = self._step(
-                variables, rates[at], centres[at], contexts[at], lengths[at], candidates[at], tries[at]
-            )
+            batch = (each[at] for each in (rates, values, first, last, pairs, candidates, tries))
+            loss = self._step(variables, *batch)
             return at + 1, tf.tensor_scatter_nd_update(losses, [[at]], [loss])
 
         start = (tf.constant(0), tf.zeros(rates.shape[0], tf.float64))
@@ -123,37 +110,54 @@ class NoiseContrastive:
         self,
         variables: Mapping[str, tf.Variable],
         rate: Tensor,
-        centres: Tensor,
-        contexts: Tensor,
-        length: Tensor,
+        values: Tensor,
+        first: Tensor,
+        last: Tensor,
+        pairs: Tensor,
         candidates: Tensor,
         tries: Tensor,
     ) -> Tensor:
-        size = self.settings.batch_pairs
-        real = tf.cast(tf.range(size) < length, tf.float32)
-        words = tf.concat([contexts, candidates], 0)
-        self._catch_up(variables, "input", "seen_input", centres)
-        self._catch_up(variables, "output", "seen_output", words)
-        x = tf.gather(variables["input"], centres)  # [batch, d]
-        w = tf.gather(variables["output"], words)
-        b = tf.gather(variables["bias"], words) - self._log_expected(words, tries)
-        true, other = w[:size], w[size:]
-        score = tf.reduce_sum(x * true, 1) + b[:size]  # [batch]
-        noise_score = tf.matmul(x, other, transpose_b=True) + b[size:]  # [batch, C]
-        loss = real * tf.math.softplus(-score) + real * tf.reduce_sum(tf.math.softplus(noise_score), 1)
+        size, window = np.float32(self.settings.batch_pairs), self.settings.window
+        tiles, tile = first.shape
+        around = reached(window)
+        centres = values[window : window + tiles * tile]
+        words = tf.concat([values, candidates], 0)
+        missed_x = self._missed(variables, "seen_input", centres)
+        missed_w = self._missed(variables, "seen_output", words)
+        x, x_speed = self._current(variables, "input", centres, missed_x)
+        w, w_speed = self._current(variables, "output", words, missed_w)
+        b, b_speed = self._current(variables, "bias", words, missed_w)
 
-        error = -real * tf.sigmoid(-score) / size
-        noise_error = real[:, None] * tf.sigmoid(noise_score) / size
-        dx = error[:, None] * true + tf.matmul(noise_error, other)
-        dw = tf.concat([error[:, None] * x, tf.matmul(noise_error, x, transpose_a=True)], 0)
-        db = tf.concat([error, tf.reduce_sum(noise_error, 0)], 0)
-        self._move(variables, "input", centres, dx, rate)
-        self._move(variables, "output", words, dw, rate)
-        self._move(variables, "bias", words, db, rate)
+        others, noise_words = w[: values.shape[0]], w[values.shape[0] :]
+        shift = b - self._log_expected(words, tries)
+        in_tiles = tf.reshape(x, [tiles, tile, -1])
+        # Pairs have a row for each word in reach and a column for each centre: [tiles, around * tile, tile].
+        near_words = _spread(tf.reshape(others, [-1, tile, x.shape[1]]), tiles, around)
+        near_shift = _spread(tf.reshape(shift[: values.shape[0]], [-1, tile, 1]), tiles, around)
+        offset = np.arange(around * tile)[:, None] - np.arange(tile) - window
+        offsets = tf.constant(offset[None], tf.int32)
+        near = tf.constant(offset[None] != 0) & (offsets >= first[:, None]) & (offsets <= last[:, None])
+        score = tf.matmul(near_words, in_tiles, transpose_b=True) + near_shift
+        loss, pull = weighed(-score, tf.cast(near, tf.float32))
+        # The candidates have a column each: [centres, C].
+        noise_score = tf.matmul(x, noise_words, transpose_b=True) + shift[values.shape[0] :]
+        noise_loss, push = weighed(noise_score, tf.reshape(pairs, [-1, 1]))
+
+        pull, push = -pull / size, push / size
+        dx = tf.reshape(tf.matmul(pull, near_words, transpose_a=True), x.shape) + tf.matmul(push, noise_words)
+        near_dw, near_db = (
+            _gathered(tf.matmul(pull, in_tiles), around),
+            _gathered(tf.reduce_sum(pull, 2, keepdims=True), around),
+        )
+        dw = tf.concat([near_dw, tf.matmul(push, x, transpose_a=True)], 0)
+        db = tf.concat([near_db[:, 0], tf.reduce_sum(push, 0)], 0)
+        self._move(variables, "input", centres, x, x_speed, rate * dx)
+        self._move(variables, "output", words, w, w_speed, rate * dw)
+        self._move(variables, "bias", words, b, b_speed, rate * db)
         now = variables["step"].assign_add(1)
         for seen, rows in (("seen_input", centres), ("seen_output", words)):
             _set(variables[seen], rows, tf.fill(tf.shape(rows), now))
-        return tf.reduce_sum(tf.cast(loss, tf.float64))
+        return loss + noise_loss
 
     def _log_expected(self, words: Tensor, tries: Tensor) -> Tensor:
         """log of 1 - (1 - P) ** tries, as TensorFlow's sampler has it for distinct samples."""
@@ -170,23 +174,42 @@ class NoiseContrastive:
         shape = [-1] + [1] * (len(table.shape) - 1)
         return table + speed * tf.reshape(series, shape), speed * tf.reshape(decay, shape)
 
-    def _catch_up(self, variables: Mapping[str, tf.Variable], name: str, seen: str, rows: Tensor) -> None:
-        owed = tf.cast(variables["step"] - tf.gather(variables[seen], rows), tf.float32)
-        for each in ("output", "bias") if name == "output" else (name,):
-            table, speed = variables[each], variables[f"{each}_speed"]
-            moved, slowed = self._caught_up(tf.gather(table, rows), tf.gather(speed, rows), owed)
-            _set(table, rows, moved)  # rows that come twice get the same value twice
-            _set(speed, rows, slowed)
+    def _missed(self, variables: Mapping[str, tf.Variable], seen: str, rows: Tensor) -> Tensor:
+        return tf.cast(variables["step"] - tf.gather(variables[seen], rows), tf.float32)
+
+    def _current(
+        self, variables: Mapping[str, tf.Variable], name: str, rows: Tensor, missed: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        table, speed = variables[name], variables[f"{name}_speed"]
+        return self._caught_up(tf.gather(table, rows), tf.gather(speed, rows), missed)
 
     def _move(
-        self, variables: Mapping[str, tf.Variable], name: str, rows: Tensor, gradient: Tensor, rate: Tensor
+        self,
+        variables: Mapping[str, tf.Variable],
+        name: str,
+        rows: Tensor,
+        current: Tensor,
+        slowed: Tensor,
+        change: Tensor,
     ) -> None:
+        """Rows that come more than once were given the same `current` and `slowed`; their changes add up."""
         table, speed = variables[name], variables[f"{name}_speed"]
-        before = tf.gather(table, rows)
-        _set(speed, rows, np.float32(self.settings.momentum) * tf.gather(speed, rows))
-        tf.raw_ops.ResourceScatterAdd(resource=speed.handle, indices=rows, updates=-rate * gradient)
-        _set(table, rows, before + tf.gather(speed, rows))
+        _set(speed, rows, np.float32(self.settings.momentum) * slowed)
+        tf.raw_ops.ResourceScatterAdd(resource=speed.handle, indices=rows, updates=-change)
+        _set(table, rows, current + tf.gather(speed, rows))
 
 
 def _set(variable: tf.Variable, rows: Tensor, values: Tensor) -> None:
     tf.raw_ops.ResourceScatterUpdate(resource=variable.handle, indices=rows, updates=values)
+
+
+def _spread(rows: Tensor, tiles: int, around: int) -> Tensor:
+    """[tiles + around - 1, tile, n] to [tiles, around * tile, n]: to each tile those that it reaches."""
+    return tf.concat([rows[at : at + tiles] for at in range(around)], 1)
+
+
+def _gathered(spread: Tensor, around: int) -> Tensor:
+    """What `_spread` laid out, summed up again: [tiles, around * tile, n] to [rows, n]."""
+    parts = tf.split(spread, around, 1)
+    padded = [tf.pad(part, [[at, around - 1 - at], [0, 0], [0, 0]]) for at, part in enumerate(parts)]
+    return tf.reshape(tf.add_n(padded), [-1, spread.shape[2]])

@@ -26,8 +26,10 @@ from trainers.group import Group
 from trainers.loop import Arrays, History
 from trainers.negative_sampling import NegativeSampling
 from trainers.noise_contrastive import NoiseContrastive
+from trainers.similarity import agreement, read_judgements
 from trainers.stream import Block, Stream
-from trainers.vectors import write_vectors
+from trainers.vectors import WordVectors, write_vectors
+from trainers.word_map import write_map
 
 LOG = logging.getLogger(__name__)
 
@@ -80,6 +82,7 @@ class SkipGram:
     def __init__(
         self, stream: Stream, words: Sequence[str], counts: npt.ArrayLike, settings: EmbeddingsSettings
     ) -> None:
+        """Raises WordloomError where `settings.judged_pairs` names no such file."""
         self.stream = stream
         self.words = list(words)
         self.counts = np.asarray(counts, np.int64)
@@ -89,6 +92,7 @@ class SkipGram:
         self.objective: Objective = losses[settings.loss](self.counts, settings)
         self._xla = settings.xla
         self._compiled: Any = None
+        self._judged = read_judgements(settings.judged_pairs) if settings.judged_pairs else []
         self._held_out: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     # the loop's contract
@@ -138,7 +142,25 @@ class SkipGram:
     def evaluate(self, state: State) -> dict[str, float]:
         """``held_out_loss`` (nats a pair: one positive and its negatives) and ``held_out_auc``, the chance
         that a pair of the text scores above a pair with a negative. Pairs and negatives are a fixed sample.
-        NaN where nothing is held out."""
+        NaN where nothing is held out. With `settings.judged_pairs` also ``held_out_similarity``, Spearman's
+        correlation with people's judgements."""
+        return {**self._on_pages(state), **self._on_judgements(state)}
+
+    def _on_judgements(self, state: State) -> dict[str, float]:
+        if not self._judged:
+            return {}
+        spelt = {
+            each
+            for first, second, _ in self._judged
+            for word in (first, second)
+            for each in (word, word.lower())
+        }
+        rows = [row for row, word in enumerate(self.words) if word in spelt]
+        table = state.variables["input"].numpy()[rows]
+        judged = WordVectors([self.words[row] for row in rows], table)
+        return {"held_out_similarity": agreement(judged, self._judged).correlation}
+
+    def _on_pages(self, state: State) -> dict[str, float]:
         if self._held_out is None:
             sampler = Sampler(self.objective.noise)
             limit = EVALUATED_ROWS // (1 + self.objective.negatives)
@@ -173,15 +195,18 @@ class SkipGram:
     def publish(
         self, state: State, folder: Folder, history: History
     ) -> tuple[dict[str, Any], dict[str, FileRecord]]:
-        """The input vectors. `<unk>`, where it was not trained, gets the mean of the others."""
+        """The input vectors, and a map of the commonest words. `<unk>`, where it was not trained, gets the
+        mean of the others."""
         vectors = state.variables["input"].numpy().copy()
         if not self.settings.unknown and len(vectors) > 1:
             vectors[UNKNOWN] = vectors[UNKNOWN + 1 :].mean(0, dtype=np.float64)
         files = write_vectors(folder, vectors, self.words, self.counts)
+        files |= write_map(folder, WordVectors(self.words, vectors, self.counts))
         counts: dict[str, Any] = {"words": len(vectors), "vector_size": vectors.shape[1]}
         if history:
-            for key in ("held_out_loss", "held_out_auc"):
-                counts[key] = history[-1].get(key)
+            for key in ("held_out_loss", "held_out_auc", "held_out_similarity"):
+                if key in history[-1]:
+                    counts[key] = history[-1][key]
         return counts, files
 
     # steps
@@ -190,12 +215,16 @@ class SkipGram:
         self, blocks: Iterable[Block], total_blocks: int, metrics: dict[str, float]
     ) -> Iterator[tuple[int, np.ndarray, list[np.ndarray]]]:
         """The steps of `blocks` in calls of at most CALL_STEPS: their number, rates and arrays. Arrays
-        always have CALL_STEPS rows, so that one compiled function serves all calls."""
+        always have CALL_STEPS rows, so that one compiled function serves all calls of the same shapes."""
         waiting: list[tuple[np.ndarray, ...]] = []
         ready = 0
         for block in blocks:
-            waiting.append(self._prepared(block, total_blocks, metrics))
-            ready += len(waiting[-1][0])
+            arrays = self._prepared(block, total_blocks, metrics)
+            if waiting and [each.shape[1:] for each in arrays] != [each.shape[1:] for each in waiting[0]]:
+                yield self._padded(waiting, ready)
+                waiting, ready = [], 0
+            waiting.append(arrays)
+            ready += len(arrays[0])
             if ready >= CALL_STEPS:
                 whole = [np.concatenate(parts) for parts in zip(*waiting, strict=True)]
                 for start in range(0, ready - CALL_STEPS + 1, CALL_STEPS):
@@ -204,12 +233,17 @@ class SkipGram:
                 ready %= CALL_STEPS
                 waiting = [tuple(array[len(array) - ready :] for array in whole)]
         if ready:
-            whole = [np.concatenate(parts) for parts in zip(*waiting, strict=True)]
-            padded = [
-                np.concatenate([array, np.zeros((CALL_STEPS - ready, *array.shape[1:]), array.dtype)])
-                for array in whole
-            ]
-            yield ready, padded[0], padded[1:]
+            yield self._padded(waiting, ready)
+
+    def _padded(
+        self, waiting: list[tuple[np.ndarray, ...]], ready: int
+    ) -> tuple[int, np.ndarray, list[np.ndarray]]:
+        whole = [np.concatenate(parts) for parts in zip(*waiting, strict=True)]
+        rates, *arrays = (
+            np.concatenate([array, np.zeros((CALL_STEPS - ready, *array.shape[1:]), array.dtype)])
+            for array in whole
+        )
+        return ready, rates, arrays
 
     def _prepared(self, block: Block, total_blocks: int, metrics: dict[str, float]) -> tuple[np.ndarray, ...]:
         random = np.random.default_rng([self.settings.seed, 1, block.index])
@@ -276,7 +310,7 @@ def combined(base: np.ndarray, new: np.ndarray, group: Group) -> np.ndarray:
     total, squares = group.sum([change, own])
     length = np.maximum(np.einsum("rd,rd->r", total, total), np.float32(1e-30))
     factor = np.clip(squares / length, 1.0 / workers, 1.0).astype(new.dtype)
-    total *= factor[:, None]
+    total = total * factor[:, None]  # a new array: what a collective gives back may not be written to
     if all_rows:
         total += before
         return total.reshape(new.shape)

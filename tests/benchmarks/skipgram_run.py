@@ -23,13 +23,16 @@ TUPLES = 10_000  # gensim cuts a text silently after so many words
 
 
 class Text:
-    """The tokens that both systems get: `ids` and `page` of the training text, `held_out` pages, `words`."""
+    """The tokens that both systems get: `ids` and `page` of the training text, `held_out` pages, `words`, of
+    which there may be asked for so many, the commonest."""
 
-    def __init__(self, path: str, tokens: int) -> None:
+    def __init__(self, path: str, tokens: int, words: int | None = None) -> None:
         with np.load(path) as held:
             self.ids, self.page = held["ids"][:tokens], held["page"][:tokens]
             self.pages = np.split(held["held"], np.cumsum(held["held_lengths"])[:-1])
-            self.words = held["words"].tolist()
+            self.words = held["words"].tolist()[:words]
+        if words:
+            self.ids, *self.pages = (np.where(ids < words, ids, 0) for ids in (self.ids, *self.pages))
         self.counts = np.bincount(self.ids, minlength=len(self.words))
 
 
@@ -177,7 +180,7 @@ def keras_nce(task: dict[str, Any]) -> dict[str, Any]:
 
     from trainers.embeddings import EmbeddingsSettings, draw, pairs
 
-    text, own = Text(task["text"], task["tokens"]), EmbeddingsSettings(**task["settings"])
+    text, own = Text(task["text"], task["tokens"], task["words"]), EmbeddingsSettings(**task["settings"])
     size, d = len(text.words), own.vector_size
     block = Block(0, 0, text.ids, text.page, 0, len(text.ids))
     drawn = draw(block, np.ones(size, np.float32), own.window, np.random.default_rng(1))
@@ -210,7 +213,7 @@ def keras_nce(task: dict[str, Any]) -> dict[str, Any]:
 
 def our_nce(task: dict[str, Any]) -> dict[str, Any]:
     one_thread_each()
-    text = Text(task["text"], task["tokens"])
+    text = Text(task["text"], task["tokens"], task["words"])
     made = learner(text, task["settings"])
     total = made.stream.blocks_per_epoch
     made.run(made.initial(), [made.stream.block(0)], total)

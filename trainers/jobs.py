@@ -29,12 +29,10 @@ if TYPE_CHECKING:
     from trainers.skipgram import SkipGram
 
 # Raised by hand when a stage's output changes; tests/test_golden_training.py guards both.
-EMBEDDINGS_VERSION = 2
+EMBEDDINGS_VERSION = 3
 LANGUAGE_MODEL_VERSION = 2
 SENTIMENT_VERSION = 1
 LABELLING_VERSION = 1
-EMBEDDINGS_VERSION = 3
-LANGUAGE_MODEL_VERSION = 1
 VECTORS = vectors.KIND
 LANGUAGE_MODEL = language_settings.KIND
 SENTIMENT = sentiment_settings.KIND

@@ -64,6 +64,9 @@ def test_every_dropped_page_is_counted_by_its_reason() -> None:
     assert made.redirects == [("Title 3", "Elsewhere")]
     assert made.cut == "The page 'Cut' is dropped behind 9 others of its split: the XML ends there."
     assert [each.page_id for each in reader(xml, namespaces=(1,))[1]] == [2]
+    every, kept = reader(xml, namespaces=())
+    assert [each.page_id for each in kept] == [1, 2] and not every.dropped["namespace"]
+    assert [title for title, _ in every.redirects] == ["Title 3", "Title 9"]
 
 
 def test_of_a_full_history_the_latest_revision_is_taken() -> None:

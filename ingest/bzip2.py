@@ -189,23 +189,23 @@ class _Scan:
 
     def _together(self, bit: int) -> dict[int, tuple[int, Packed]]:
         """The block at `bit` and those behind it, as many as are decoded together; none where that fails."""
-        decoder = _decoder()
-        if decoder is None:
+        many = decoder()
+        if many is None:
             return {}
         from ingest.burrows_wheeler import words_of
 
         bits: list[int] = []
         stops: list[int] = []
         origin = have = 0  # the file's bits where `words` begin and end
-        with decoder:
-            while not decoder.full and (not bits or bits[-1] < self._wanted):
+        with many:
+            while not many.full and (not bits or bits[-1] < self._wanted):
                 # A block is there as a whole when a mark behind it is.
                 while not self._marks or self._marks[-1].bit <= bit:
                     if self._looked - bit // 8 > LONGEST or not self._more():
                         break
                 if have < (have := (self._base + len(self._bytes)) * 8):
                     words, origin = words_of(self._bytes[bit // 8 - self._base :]), bit // 8 * 8
-                stop = decoder.add(words, bit - origin, have - origin)
+                stop = many.add(words, bit - origin, have - origin)
                 if stop is None:
                     break
                 bits.append(bit)
@@ -213,7 +213,7 @@ class _Scan:
                 mark = self.mark_at(bit)
                 if mark is not None and mark.ends:  # a stream begins at the next byte, with four of its own
                     bit = -(-(bit + END_BITS) // 8) * 8 + 32
-            texts = decoder.texts()
+            texts = many.texts()
         return {bit: (stop, text) for bit, stop, text in zip(bits, stops, texts, strict=True)}
 
     def _decode(self, bit: int) -> Block | None:
@@ -283,8 +283,12 @@ class _Scan:
 
 
 @functools.cache
-def _decoder() -> Decoder | None:
-    """This process's decoder, imported where blocks are read in numbers: numba takes 0.4 s to load."""
+def decoder() -> Decoder | None:
+    """This process's decoder of many blocks, None where nothing is compiled (NUMBA_DISABLE_JIT).
+
+    Loading numba and what it has compiled takes 0.5 s of CPU, compiling it the first time on a machine 5:
+    so only where blocks are read in numbers.
+    """
     from ingest.burrows_wheeler import Decoder
     from ingest.compiled import COMPILES
 

@@ -65,7 +65,10 @@ def add(line: CommandLine) -> None:
         if kind == "wikipedia":
             made.add_argument("--markup", choices=("strip", "keep"), help="wiki markup (strip)")
             made.add_argument(
-                "--namespaces", type=numbers, metavar="N,N", help="pages of which namespaces (0: articles)"
+                "--namespaces",
+                type=lambda text: [] if text == "all" else numbers(text),
+                metavar="N,N|all",
+                help="pages of which namespaces (0: articles)",
             )
             continue
         made.add_argument(

@@ -68,8 +68,8 @@ class PageReader:
 
     `chunks` are XML bytes cut anywhere, in which a `Loss` says that bytes are missing there; whatever
     stands before the first ``<page>`` or between pages is passed over. Kept are the pages of
-    `namespaces` that are no redirects and have wikitext. `prefixes` (title prefix -> namespace) serves
-    exports that have no ``<ns>``.
+    `namespaces` (empty: of all) that are no redirects and have wikitext. `prefixes` (title prefix ->
+    namespace) serves exports that have no ``<ns>``.
 
     Afterwards, and while it runs, ``seen == kept + sum(dropped.values())``; `dropped` has a count for each
     reason of DROPPED; `redirects` holds (title, target) of the redirects in `namespaces`; `cut` is a
@@ -179,7 +179,7 @@ class PageReader:
         try:
             # Most pages of a whole dump are talk, files and the like: their revisions are not looked at.
             namespace = element.findtext("ns")
-            if namespace is not None and int(namespace) not in self._namespaces:
+            if namespace is not None and self._elsewhere(int(namespace)):
                 self.dropped["namespace"] += 1
                 return
             page = self._page(element)
@@ -196,7 +196,7 @@ class PageReader:
             self.redirects.append((page.title, page.redirect or ""))
 
     def _reason(self, page: Page) -> str | None:
-        if page.namespace not in self._namespaces:
+        if self._elsewhere(page.namespace):
             return "namespace"
         if page.redirect is not None:
             return "redirect"
@@ -247,6 +247,9 @@ class PageReader:
             model=model,
             deleted=deleted,
         )
+
+    def _elsewhere(self, namespace: int) -> bool:
+        return bool(self._namespaces) and namespace not in self._namespaces
 
     def _namespace_of(self, title: str) -> int:
         prefix, colon, _ = title.partition(":")

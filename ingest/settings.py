@@ -28,7 +28,8 @@ class IngestSettings:
       belong to ``unicode`` (see `ingest.tokens`);
     - `markup`: ``strip`` wiki markup or ``keep`` it;
     - `text`: whether shards keep the text beside the tokens (the character models need it);
-    - `namespaces`: the pages that are read, 0 for articles;
+    - `namespaces`: the pages that are read, 0 for articles; none named for those of all
+      (``--namespaces all``);
     - `split_bytes`: compressed bytes of the dump in one split, 0 for a sixteenth of the dump, at least 1 and
       at most 8 MiB. Splits name shards, so it changes the corpus;
     - `language`: a code to record with the corpus (empty: unknown).
@@ -51,8 +52,6 @@ class IngestSettings:
         ):
             if value not in known:
                 raise UsageError(f"Setting 'ingest.{name}' is {value!r}; give one of {', '.join(known)}.")
-        if not self.namespaces:
-            raise UsageError("Setting 'ingest.namespaces' is empty; give at least one, 0 for articles.")
         if self.split_bytes < 0:
             raise UsageError(f"Setting 'ingest.split_bytes' is {self.split_bytes}; give 0 or more.")
 

@@ -6,6 +6,7 @@ The store is moto's, an S3 server over HTTP on loopback.
 from __future__ import annotations
 
 import bz2
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,14 +18,15 @@ from cluster.artefact import Artefact, Draft
 from cluster.errors import WordloomError
 from cluster.folder import PARTIAL, Folder, filesystem_of, inside
 from cluster.store import Store
-from ingest import files
+from ingest import files, texts
 from ingest.corpus import Corpus
 from ingest.dump import Dump, locate, plan, read
 from ingest.pages import PageReader
 from ingest.settings import IngestSettings, VocabularySettings
 from ingest.vocabulary import Vocabulary, cut_vocabulary
 from tests.dumps import export, page
-from tests.test_wikipedia import by_hand
+from tests.test_texts import by_hand as texts_by_hand
+from tests.test_wikipedia import by_hand, digests
 
 PAGES = [page(number, f"Page {number}", f"Words of page {number}. " * 40) for number in range(1, 200)]
 
@@ -119,6 +121,19 @@ def test_a_corpus_and_a_vocabulary_in_a_bucket_are_those_on_a_disk(bucket: str, 
         remote, kind="corpus", output_version=1, inputs={"dump": found.as_input()}, settings=settings
     )
     assert again.published is not None
+
+
+def test_texts_in_a_bucket_are_the_corpus_of_those_on_a_disk(bucket: str, tmp_path: Path) -> None:
+    rows = b"".join(b'{"id": %d, "text": "Words of row %d."}\n' % (each, each) for each in range(400))
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(rows))
+    sources = (
+        str(tmp_path / "rows.jsonl.gz"),
+        put(f"s3://{bucket}/texts/rows.jsonl.gz", gzip.compress(rows)),
+    )
+    for number, source in enumerate(sources):
+        texts_by_hand(texts.locate(source, tmp_path), tmp_path / f"corpus-{number}")
+    assert digests(tmp_path / "corpus-0") == digests(tmp_path / "corpus-1")
+    assert Corpus.open(tmp_path / "corpus-1").pages == 400
 
 
 def test_an_object_that_nobody_stores_is_known_by_its_tag_and_may_not_change(

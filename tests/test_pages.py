@@ -64,6 +64,9 @@ def test_every_dropped_page_is_counted_by_its_reason() -> None:
     assert made.redirects == [("Title 3", "Elsewhere")]
     assert made.cut == "The page 'Cut' is dropped behind 9 others of its split: the XML ends there."
     assert [each.page_id for each in reader(xml, namespaces=(1,))[1]] == [2]
+    every, kept = reader(xml, namespaces=())
+    assert [each.page_id for each in kept] == [1, 2] and not every.dropped["namespace"]
+    assert [title for title, _ in every.redirects] == ["Title 3", "Title 9"]
 
 
 def test_of_a_full_history_the_latest_revision_is_taken() -> None:
@@ -279,6 +282,51 @@ def test_an_old_export_without_namespaces_and_marked_redirects_is_read() -> None
     # 0.4 marks them without saying where they lead
     xml = page(1, "#REDIRECT [[Target]]", extra="<redirect />")
     assert reader(xml)[0].redirects == [("Title 1", "Target")]
+
+
+# What each version of the schema added (the notes at the head of its XSD), as the exporter wrote it.
+TEXT, MODEL = '<text xml:space="preserve"{}>{}</text>', "<model>wikitext</model><format>text/x-wiki</format>"
+SCHEMAS = {
+    "0.3": ("", "", TEXT.format("", "{}")),
+    "0.4": ("", "<redirect />", TEXT.format("", "{}")),
+    "0.5": ("", "<redirect />", TEXT.format(' bytes="9"', "{}")),
+    "0.6": ("<ns>{}</ns>", '<redirect title="One" />', "<sha1>x</sha1>" + TEXT.format(' bytes="9"', "{}")),
+    "0.7": ("<ns>{}</ns>", '<redirect title="One" />', TEXT.format(' bytes="9"', "{}") + "<sha1>x</sha1>"),
+    "0.8": ("<ns>{}</ns>", '<redirect title="One" />', TEXT.format("", "{}") + "<sha1>x</sha1>" + MODEL),
+    "0.9": ("<ns>{}</ns>", '<redirect title="One" />', TEXT.format("", "{}") + "<sha1>x</sha1>" + MODEL),
+    "0.10": (
+        "<ns>{}</ns>",
+        '<redirect title="One" />',
+        MODEL + TEXT.format(' bytes="9"', "{}") + "<sha1>x</sha1>",
+    ),
+    "0.11": (
+        "<ns>{}</ns>",
+        '<redirect title="One" />',
+        "<origin>8</origin>" + MODEL + TEXT.format(' bytes="9" sha1="x"', "{}") + "<sha1>x</sha1>",
+    ),
+}
+
+
+@pytest.mark.parametrize("version", SCHEMAS)
+def test_every_version_of_the_schema_says_the_same(version: str) -> None:
+    namespace, redirect, body = SCHEMAS[version]
+
+    def written(number: int, title: str, ns: int, text: str, is_redirect: bool = False) -> str:
+        head = f"<title>{title}</title>{namespace.format(ns)}<id>{number}</id>{redirect * is_redirect}"
+        when = "<timestamp>2020-01-01T00:00:00Z</timestamp><contributor><ip>10.0.0.1</ip></contributor>"
+        revision = f"<id>{number + 50}</id>{when}<minor /><comment>c &amp; d</comment>{body.format(text)}"
+        return f"<page>{head}<revision>{revision}</revision></page>"
+
+    xml = (
+        f'<mediawiki xmlns="http://www.mediawiki.org/xml/export-{version}/" version="{version}">'
+        + written(1, "One", 0, "A &lt;b&gt;.")
+        + written(2, "Two", 0, "#REDIRECT [[One]]", True)
+        + written(3, "Talk:One", 1, "Talk.")
+        + "</mediawiki>"
+    )
+    made, kept = reader(xml, prefixes={} if namespace else {"Talk": 1})
+    assert kept == [Page(1, 51, 0, "One", "A <b>.")]
+    assert made.redirects == [("Two", "One")] and made.dropped["namespace"] == 1 and made.seen == 3
 
 
 def test_content_slots_of_the_newest_schema_leave_the_main_text_alone() -> None:

@@ -23,6 +23,7 @@ from ingest import texts, wikipedia
 from ingest.settings import IngestSettings
 from ingest.shard_maker import ShardMaker
 from ingest.texts import Texts
+from tests.server import Server
 from tests.test_wikipedia import digests
 
 SETTINGS = IngestSettings(markup="keep", split_bytes=2_000)
@@ -98,6 +99,21 @@ def test_a_corpus_of_texts_is_what_it_was_at_this_output_version(tmp_path: Path)
     assert (texts.OUTPUT_VERSION, digest) == (1, "99e80475a2e493a0"), (
         "ingest makes something else of texts: raise OUTPUT_VERSION in ingest/texts.py if that is meant"
     )
+
+
+@pytest.mark.parametrize("download", [True, False])
+def test_texts_of_a_web_server_are_the_corpus_of_the_file(tmp_path: Path, download: bool) -> None:
+    source = some_rows(tmp_path)
+    by_hand(texts.locate(source, tmp_path), tmp_path / "file")
+    server = Server()
+    try:
+        server.files["/texts/a.jsonl"] = source.read_bytes()
+        found = texts.locate(f"{server.site}/texts/a.jsonl", tmp_path / "stored", download=download)
+        by_hand(found, tmp_path / "web")
+    finally:
+        server.close()
+    assert (tmp_path / "stored").exists() == download
+    assert digests(tmp_path / "web") == digests(tmp_path / "file")
 
 
 def test_nothing_kept_says_why(tmp_path: Path) -> None:

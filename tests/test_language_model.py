@@ -323,10 +323,10 @@ def test_the_reference_preset_is_the_specified_experiment() -> None:
     assert (settings.learning_rate, settings.clip, settings.clip_by) == (0.002, 5.0, "value")
     assert (settings.epochs, settings.epoch_batches) == (20, 200)
     alphabet = reference_alphabet()
-    stream = Pages(["The network learns. " * 5000], [], alphabet, settings)
+    stream = Pages(["The network learns. " * 12_500], [], alphabet, settings)
     model = CharacterLanguageModel(stream, alphabet, settings)
     windows = model.windows(stream.block(0))
-    assert windows.inputs.shape == (10, 49, 100)
+    assert windows.inputs.shape == (50, 49, 100)
     assert windows.weights.all()
 
 

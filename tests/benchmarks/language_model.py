@@ -34,7 +34,7 @@ from tests.benchmarks.language_sides import SIDES, VARIANTS
 from tests.benchmarks.ngram import NGrams
 
 # Of each task so much is one turn of a side: batches of training, characters of each text.
-AMOUNTS = {"train": 20, "generate_1": 4096, "generate_32": 1024}
+AMOUNTS = {"train": 50, "generate_1": 4096, "generate_32": 1024}
 PREDICTED = 20  # characters by Keras' `predict`
 RATIOS = {
     "train_over_keras": ("train", "wordloom", "keras"),

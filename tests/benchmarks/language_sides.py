@@ -16,7 +16,6 @@ import numpy as np
 
 Task = Callable[[int], int]
 TEMPERATURE = 0.7
-BLOCK_BATCHES = 10  # of the reference preset
 VARIANTS = {"wordloom": [""], "wordloom_after": [""], "keras": ["xla", "graph"], "pytorch": [""]}
 
 
@@ -46,11 +45,12 @@ def learner(reset: str) -> Any:
 def wordloom(variant: str, reset: str = "before") -> dict[str, Task]:
     """The product: blocks of a stream, cut into windows and trained on; texts generated."""
     made = learner(reset)
+    chosen = made.settings
     state = [made.initial()]
     position = [0]
 
     def train(batches: int) -> int:
-        blocks = [made.stream.block(position[0] + each) for each in range(batches // BLOCK_BATCHES)]
+        blocks = [made.stream.block(position[0] + each) for each in range(max(1, batches // chosen.windows))]
         position[0] += len(blocks)
         state[0], sums = made.run(state[0], blocks, 10**6)
         assert math.isfinite(sums["loss_sum"])

@@ -149,7 +149,7 @@ def test_single_steps_equal_the_whole(network: Recurrent) -> None:
     parameters = parameters_of(network)
     outputs, last = network.read(parameters, inputs, carry)
     for t in range(STEPS):
-        output, carry = network.step(parameters, inputs[t], carry)
+        output, carry = network.step(parameters, network.prepared(parameters), inputs[t], carry)
         np.testing.assert_allclose(output, outputs[t], rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(carry, last, rtol=1e-12, atol=1e-14)
 

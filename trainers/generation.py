@@ -440,18 +440,19 @@ class CharacterModel:
         return tf.nn.sparse_softmax_cross_entropy_with_logits(ids[1:], logits)
 
     def _logits(
-        self, parameters: Mapping[str, tf.Tensor], ids: tf.Tensor, state: tf.Tensor
+        self, parameters: Mapping[str, tf.Tensor], prepared: list, ids: tf.Tensor, state: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        outputs, state = self.network.step(parameters, ids, state)
+        outputs, state = self.network.step(parameters, prepared, ids, state)
         return outputs @ parameters["output/kernel"] + parameters["output/bias"], state
 
     def _read_chunk(
         self, parameters: Mapping[str, tf.Tensor], ids: tf.Tensor, state: tf.Tensor, steps: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
+        prepared = self.network.prepared(parameters)
         logs = tf.TensorArray(tf.float32, size=CHUNK, element_shape=[ids.shape[1]])
 
         def body(t: tf.Tensor, state: tf.Tensor, logs: tf.TensorArray) -> tuple:
-            logits, state = self._logits(parameters, ids[t], state)
+            logits, state = self._logits(parameters, prepared, ids[t], state)
             found = tf.gather(tf.nn.log_softmax(logits), ids[t + 1], batch_dims=1)
             return t + 1, state, logs.write(t, found)
 
@@ -473,10 +474,11 @@ class CharacterModel:
         *,
         filtered: bool,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        prepared = self.network.prepared(parameters)
         made = tf.TensorArray(tf.int32, size=CHUNK, element_shape=last.shape)
 
         def body(t: tf.Tensor, last: tf.Tensor, state: tf.Tensor, made: tf.TensorArray) -> tuple:
-            logits, state = self._logits(parameters, last, state)
+            logits, state = self._logits(parameters, prepared, last, state)
             known = logits[:, 1:]  # without the unknown character
             cold = tf.argmax(known, axis=-1, output_type=tf.int32)
             warm = _drawn(known, random[t], temperature, (top_k, top_p) if filtered else None)

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from cluster.errors import UsageError
-from trainers.recurrent import Recurrent
+from trainers.recurrent import Recurrent, Rows
 
 INPUTS, UNITS, STEPS, BATCH = 5, 4, 7, 3
 LENGTHS = np.array([7, 3, 0])
@@ -326,3 +326,26 @@ def test_recurrent_matrices_begin_orthogonal_and_forget_biases_at_one() -> None:
 def test_a_network_that_cannot_be_is_refused_with_its_value(wrong: dict[str, Any], word: str) -> None:
     with pytest.raises(UsageError, match=word):
         Recurrent(inputs=INPUTS, units=UNITS, **wrong)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_rows_that_have_ended_are_left_out_and_nothing_changes(cell: str) -> None:
+    network = Recurrent(cell, inputs=3, units=4, both=True, peepholes=cell == "lstm")
+    parameters = {name: tf.constant(value) for name, value in network.initial(0, "float64").items()}
+    random = np.random.default_rng(0)
+    inputs = tf.constant(random.normal(size=(7, Rows.LEAST, 3)))
+    carry = tf.constant(random.normal(size=(network.carry_slots, Rows.LEAST, 4)))
+    lengths = tf.constant(random.integers(0, 8, Rows.LEAST), tf.int32)
+    half = Rows.LEAST // 2  # too few rows to be sorted
+    found = []
+    for parts in ([slice(0, Rows.LEAST)], [slice(0, half), slice(half, Rows.LEAST)]):
+        with tf.GradientTape() as tape:
+            tape.watch((parameters, inputs, carry))
+            made = [
+                network.read(parameters, inputs[:, part], carry[:, part], lengths[part]) for part in parts
+            ]
+            outputs, last = (tf.concat(values, axis=1) for values in zip(*made, strict=True))
+            loss = tf.reduce_sum(tf.sin(outputs)) + tf.reduce_sum(tf.cos(last))
+        found.append((outputs, last, tape.gradient(loss, [*parameters.values(), inputs, carry])))
+    for one, other in zip(tf.nest.flatten(found[0]), tf.nest.flatten(found[1]), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)

@@ -134,6 +134,37 @@ class Recurrent:
         """
         if starts is not None and self.both:
             raise ValueError("starts are defined for one direction only")
+        rows = Rows.of(inputs.shape[1])
+        if lengths is not None and starts is None and rows is not None:
+            return self._read_sorted(parameters, inputs, carry, tf.cast(lengths, tf.int32), rows)
+        return self._read(parameters, inputs, carry, lengths, starts, None)
+
+    def _read_sorted(
+        self,
+        parameters: Weights,
+        inputs: tf.Tensor,
+        carry: tf.Tensor | None,
+        lengths: tf.Tensor,
+        rows: Rows,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """`read` with the longest sequences in the first rows: a step leaves out rows that have ended."""
+        order = tf.argsort(lengths, direction="DESCENDING", stable=True)
+        back = tf.argsort(order)
+        carry = None if carry is None else _permuted(carry, order, back)
+        outputs, last = self._read(
+            parameters, _permuted(inputs, order, back), carry, tf.gather(lengths, order), None, rows
+        )
+        return _permuted(outputs, back, order), _permuted(last, back, order)
+
+    def _read(
+        self,
+        parameters: Weights,
+        inputs: tf.Tensor,
+        carry: tf.Tensor | None,
+        lengths: tf.Tensor | None,
+        starts: tf.Tensor | None,
+        rows: Rows | None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         steps, batch = tf.shape(inputs)[0], tf.shape(inputs)[1]
         dtype = parameters[f"{self._prefixes(0)[0]}kernel"].dtype
         carry = self.zero_carry(batch, dtype) if carry is None else carry
@@ -154,7 +185,7 @@ class Recurrent:
                 x = _projected(read, parameters[f"{prefix}kernel"], parameters[f"{prefix}bias"])
                 first = len(carries)
                 state = tuple(carry[first + slot] for slot in range(cell.states))
-                h, last = _sweep(cell, own, x, state, lengths, keep)
+                h, last = _sweep(cell, own, x, state, lengths, keep, rows)
                 if real is not None:
                     h = tf.where(real, h, tf.zeros([], dtype))
                 outputs.append(_reversed(h, lengths) if direction else h)
@@ -213,6 +244,46 @@ class Recurrent:
         return [f"layer{layer}/{way}/" for way in ("forward", "reverse")[: self.directions]]
 
 
+PARTS = 8  # of all frames, in which those that are real are counted
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How many rows of a batch a step can be done for: each of `sizes`, the last one being all.
+
+    Letters (64 words of 3 to 14, a training step on one thread): see the lab log; batches of fewer than
+    `LEAST` rows gain nothing, for a product of few rows is no faster a row.
+    """
+
+    sizes: tuple[int, ...]
+
+    BLOCK = 16
+    LEAST = 48
+
+    @classmethod
+    def of(cls, batch: int | None) -> Rows | None:
+        """Those of a batch whose number of rows is known and large enough."""
+        if batch is None or batch < cls.LEAST:
+            return None
+        count = min(batch // cls.BLOCK, 4)
+        return cls(tuple(-(-batch * part // count) for part in range(1, count + 1)))
+
+    def needed(self, lengths: tf.Tensor, steps: int | tf.Tensor) -> tf.Tensor:
+        """Which of the sizes each step needs, int32 [steps]; `lengths` [batch] fall."""
+        real = tf.reduce_sum(tf.cast(lengths[None, :] > tf.range(steps)[:, None], tf.int32), axis=1)
+        larger = real[:, None] > tf.constant(self.sizes[:-1])[None, :]
+        return tf.reduce_sum(tf.cast(larger, tf.int32), axis=1)
+
+    def do(self, which: tf.Tensor, work: Callable[[int], Tensors]) -> Tensors:
+        """`work` on the first so many rows; its results with zeros in the rows left out."""
+
+        def branch(size: int) -> Callable[[], Tensors]:
+            left = self.sizes[-1] - size
+            return lambda: tuple(tf.pad(each, [[0, left], [0, 0]]) for each in work(size))
+
+        return tuple(tf.switch_case(which, [branch(size) for size in self.sizes]))
+
+
 def _sweep(
     cell: Cell,
     weights: Weights,
@@ -220,22 +291,27 @@ def _sweep(
     carry: Tensors,
     lengths: tf.Tensor | None,
     keep: tf.Tensor | None,
+    rows: Rows | None,
 ) -> tuple[tf.Tensor, Tensors]:
     """One layer in one direction over all steps, with its backward pass.
 
     projected [steps, batch, gates * units]; carry: the cell's states, each [batch, units]; `keep`
-    [steps, batch, 1] as `Recurrent.read` makes it. Returns h of every step and the states after the last
-    real one. Steps beyond a sequence's length are computed like any other and used by nobody: padding comes
-    last, so it reaches no real step, and no gradient comes back from it.
+    [steps, batch, 1] as `Recurrent.read` makes it; `rows` where lengths fall from row to row. Returns h of
+    every step and the states after the last real one. Steps beyond a sequence's length are left out or
+    computed like any other and used by nobody: padding comes last, so it reaches no real step, and no
+    gradient comes back from it.
     """
     names = list(weights)
     count = cell.states
+    which = None
+    if rows is not None:
+        which = rows.needed(lengths, _steps(projected))
 
     @tf.custom_gradient
     def sweep(x: tf.Tensor, *rest: tf.Tensor) -> tuple[Tensors, Callable]:
         first = rest[:count]
         own = dict(zip(names, rest[count:], strict=True))
-        states, last, saved = _forward(cell, own, x, first, keep)
+        states, last, saved = _forward(cell, own, x, first, keep, rows, which)
         if lengths is not None:
             last = tuple(_at(each, one, lengths) for each, one in zip(states, first, strict=True))
 
@@ -245,8 +321,11 @@ def _sweep(
             )
             if keep is not None:
                 before = tuple(each * keep for each in before)
-            dx, dfirst = _backward(cell, own, dh, dlast, saved, before, lengths, keep)
-            gradients = cell.weight_gradients(dx, saved, before, states)
+            dx, dfirst = _backward(cell, own, dh, dlast, saved, before, lengths, keep, rows, which)
+            if rows is None:
+                gradients = cell.weight_gradients(dx, saved, before, states)
+            else:
+                gradients = _packed_gradients(cell, dx, saved, before, states, lengths)
             return (dx, *dfirst, *(gradients[name] for name in names))
 
         return (states[0], *last), gradient
@@ -256,7 +335,13 @@ def _sweep(
 
 
 def _forward(
-    cell: Cell, weights: Weights, x: tf.Tensor, carry: Tensors, keep: tf.Tensor | None
+    cell: Cell,
+    weights: Weights,
+    x: tf.Tensor,
+    carry: Tensors,
+    keep: tf.Tensor | None,
+    rows: Rows | None,
+    which: tf.Tensor | None,
 ) -> tuple[Tensors, Tensors, Tensors]:
     """The states after every step, those after the last one, and what the cell saved at each."""
     steps = _steps(x)
@@ -267,9 +352,15 @@ def _forward(
     def body(t: tf.Tensor, state: Tensors, arrays: tuple) -> tuple:
         if keep is not None:
             state = tuple(each * keep[t] for each in state)
-        after, saved = cell.step(weights, tuple(each[t] for each in gates), state)
-        written = tuple(a.write(t, v) for a, v in zip(arrays, (*after, *saved), strict=True))
-        return t + 1, after, written
+
+        def work(size: int | None) -> Tensors:
+            given = tuple(each[t, :size] for each in gates)
+            after, saved = cell.step(weights, given, tuple(each[:size] for each in state))
+            return (*after, *saved)
+
+        made = work(None) if rows is None or which is None else rows.do(which[t], work)
+        written = tuple(a.write(t, v) for a, v in zip(arrays, made, strict=True))
+        return t + 1, made[: len(state)], written
 
     _, last, arrays = tf.while_loop(
         lambda t, *_: t < steps, body, (tf.constant(0), carry, arrays), maximum_iterations=steps
@@ -287,6 +378,8 @@ def _backward(
     before: Tensors,
     lengths: tf.Tensor | None,
     keep: tf.Tensor | None,
+    rows: Rows | None,
+    which: tf.Tensor | None,
 ) -> tuple[tf.Tensor, Tensors]:
     """The gradients of the projected input and of the first states."""
     steps = _steps(dh)
@@ -299,12 +392,16 @@ def _backward(
         if lengths is not None:
             dstate = _added_where(lengths == left, dlast, dstate)
         dstate = (dstate[0] + dh[t], *dstate[1:])
-        dx, dbefore = cell.back(
-            weights, dstate, tuple(each[t] for each in saved), tuple(each[t] for each in before)
-        )
+
+        def work(size: int | None) -> Tensors:
+            given = (tuple(each[t, :size] for each in values) for values in (saved, before))
+            dx, dbefore = cell.back(weights, tuple(each[:size] for each in dstate), *given)
+            return (dx, *dbefore)
+
+        dx, *dbefore = work(None) if rows is None or which is None else rows.do(which[t], work)
         if keep is not None:
-            dbefore = tuple(each * keep[t] for each in dbefore)
-        return t, dbefore, (arrays[0].write(t, dx),)
+            dbefore = [each * keep[t] for each in dbefore]
+        return t, tuple(dbefore), (arrays[0].write(t, dx),)
 
     begin = dlast if lengths is None else tuple(tf.zeros_like(each) for each in dlast)
     _, dfirst, arrays = tf.while_loop(
@@ -316,6 +413,34 @@ def _backward(
     if lengths is not None:
         dfirst = _added_where(lengths == 0, dlast, dfirst)
     return _stacked(arrays[0], dh), dfirst
+
+
+def _packed_gradients(
+    cell: Cell, dx: tf.Tensor, saved: Tensors, before: Tensors, after: Tensors, lengths: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """The weight gradients out of real frames only, put together; as many eighths of all as they fill."""
+    steps, batch = dx.shape[:2]
+    real = tf.reshape(tf.range(steps)[:, None] < lengths, [-1])
+    places = tf.argsort(tf.cast(tf.logical_not(real), tf.int32), stable=True)
+    count = tf.reduce_sum(tf.cast(real, tf.int32))
+    sizes = sorted({-(-steps * batch * part // PARTS) for part in range(1, PARTS + 1)})
+    values = (dx, *saved, *before, *after)
+    flat = [tf.gather(tf.reshape(each, [-1, each.shape[-1]]), places)[None] for each in values]
+    names: list[str] = []
+
+    def branch(size: int) -> Callable[[], list[tf.Tensor]]:
+        def work() -> list[tf.Tensor]:
+            dx, *rest = (each[:, :size] for each in flat)
+            parts = (rest[: len(saved)], rest[len(saved) : -len(after)], rest[-len(after) :])
+            made = cell.weight_gradients(dx, *map(tuple, parts))
+            names[:] = made
+            return list(made.values())
+
+        return work
+
+    which = tf.reduce_sum(tf.cast(count > tf.constant(sizes[:-1]), tf.int32))
+    made = tf.switch_case(which, [branch(size) for size in sizes])
+    return dict(zip(names, made, strict=True))
 
 
 def _at(states: tf.Tensor, first: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
@@ -366,6 +491,16 @@ def _rows(kernel: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         return tf.math.unsorted_segment_sum(flat, tf.reshape(indices, [-1]), kernel.shape[0]), None
 
     return tf.gather(kernel, indices), gradient
+
+
+def _permuted(values: tf.Tensor, order: tf.Tensor, back: tf.Tensor) -> tf.Tensor:
+    """The rows (axis 1) in another order, and their gradient in the order before: a gather, no scatter."""
+
+    @tf.custom_gradient
+    def permuted(values: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        return tf.gather(values, order, axis=1), lambda changed: tf.gather(changed, back, axis=1)
+
+    return permuted(values) if values.dtype.is_floating else tf.gather(values, order, axis=1)
 
 
 def _reversed(values: tf.Tensor, lengths: tf.Tensor | None) -> tf.Tensor:

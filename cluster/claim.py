@@ -82,10 +82,9 @@ class Claim:
                 if name not in seen:
                     seen[name] = (said, time.monotonic())
                 before, since = seen[name]
-                if _here(said):
-                    dead = not _alive(said)
-                else:
-                    dead = time.monotonic() - since > PATIENCE and said == before
+                silent = time.monotonic() - since > PATIENCE and said == before
+                # Who wants it decides at once, unless it was stopped in between or failed to withdraw.
+                dead = silent if not _here(said) else not _alive(said) or (silent and said["state"] == WANTS)
                 if dead:
                     self._folder.delete(name)
                 elif said["state"] == WANTS and name > self._owner:

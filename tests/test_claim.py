@@ -99,6 +99,20 @@ def test_an_owner_elsewhere_counts_as_long_as_its_count_moves(
     held.release()
 
 
+def test_who_wants_it_and_never_decides_does_not_keep_others_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(claim.time, "monotonic", lambda: now[0])
+    making = Folder(tmp_path / "making")
+    said = {"state": claim.WANTS, "count": 0, **claim._self()}
+    making.child("claims").write("z.json", json.dumps(said).encode())
+    held = Claim(making, "x", wait=lambda seconds: now.__setitem__(0, now[0] + seconds))
+    assert claim.PATIENCE < now[0] < claim.PATIENCE + 2
+    assert [path.name for path in claims(tmp_path)] != ["z.json"] and len(claims(tmp_path)) == 1
+    held.release()
+
+
 def test_what_finished_while_one_waited_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = draft(tmp_path / "a")
     take = claim.take

@@ -149,7 +149,9 @@ def test_killed_at_any_point_the_same_command_gives_the_same_artefact(tmp_path: 
     def make(name: str, last: int) -> None:
         fate = Fate(last)
         folder = MortalFolder(tmp_path / name, fate)
-        draft = Draft(folder, kind="toy", output_version=1, inputs={}, settings=toy)
+        # Without a claim: the owner of one counts as long as its process lives, and this one lives on
+        # (tests/test_claim.py kills real ones).
+        draft = Draft(folder, kind="toy", output_version=1, inputs={}, settings=toy, claim=False)
         if draft.published is None:
             produce(MortalLearner(fate, **toy), draft, LocalGroup(), settings, Ears())
 

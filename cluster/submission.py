@@ -144,6 +144,8 @@ class Jobs:
         A connection that breaks is made again; nothing is said twice.
         """
         said = 0
+        with self._said():
+            self._client.get_job_info(name)  # there is such a job
         while True:
             with self._said():
                 said = asyncio.run(self._tail(name, said, say))
@@ -200,6 +202,7 @@ class Jobs:
     def _said(self) -> Iterator[None]:
         """Turns what goes wrong on the way into a sentence."""
         from aiohttp import ClientError
+        from ray.exceptions import AuthenticationError
 
         try:
             yield
@@ -208,9 +211,9 @@ class Jobs:
                 f"The dashboard at {self.address} cannot be reached ({type(error).__name__}); check "
                 "--address, and that the cluster's head runs."
             ) from error
-        except RuntimeError as error:
+        except (AuthenticationError, RuntimeError) as error:
             said = str(error)
-            if "401" in said or "403" in said or "nauthenticated" in said or "token" in said.lower():
+            if isinstance(error, AuthenticationError):
                 raise WordloomError(
                     f"The dashboard at {self.address} asks for a token; give the cluster's in RAY_AUTH_TOKEN "
                     "with RAY_AUTH_MODE=token, or in ~/.ray/auth_token."

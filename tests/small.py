@@ -14,6 +14,7 @@ SECTIONS = {
     "language_model": {"units": 16, "epochs": 1, "epoch_batches": 8, "held_out_characters": 2_000},
     "review_grammar": {"training": 64, "test": 16},
     "sentiment": {"units": 4, "vector_size": 4, "epochs": 1},
+    "labelling": {"layers": 1, "units": 4, "channels": 2, "features": 4, "epochs": 1},
     "serving": {"port": 0},
 }
 # The same for the command line, where --set is known to every command.

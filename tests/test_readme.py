@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ingest import review_grammar
-from tests import small
+from tests import letters, small
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -65,6 +66,8 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
             info.size = len(content := str(row.content).encode())
             archive.addfile(info, io.BytesIO(content))
     (tmp_path / "testData.tsv").write_text('id\treview\n"1_1"\t"A dull film."\n')
+    (tmp_path / "letter.data.gz").write_bytes(gzip.compress(b"".join(letters.lines(copies=4))))
+    (tmp_path / "sentences.conll").write_text("The DET\nend NOUN\n\n" * 20)
     for command in COMMANDS:
         words = shlex.split(command)
         if words[:2] == ["make", "test"]:

@@ -195,7 +195,7 @@ def test_prometheus_scrapes_a_live_run_and_answers_every_query_of_the_dashboard(
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(RULES / name) for name in config["rule_files"]]
     (scrape,) = config["scrape_configs"]
-    found = place / "prom_metrics_service_discovery.json"
+    found = place / "ray" / "prom_metrics_service_discovery.json"
     assert scrape["file_sd_configs"][0]["files"] == [f"/tmp/ray/{found.name}"]
     scrape["file_sd_configs"] = [{"files": [str(found)], "refresh_interval": "1s"}]
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))

@@ -22,6 +22,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class Claim:
         self._folder, self._location = making.child(CLAIMS), location
         self._owner = f"{uuid.uuid4().hex[:12]}.json"
         self._wait, self._beat, self._count = wait, beat, 0
-        self._lock, self._over = threading.Lock(), threading.Event()
+        self._lock, self._over = threading.RLock(), threading.Event()
         self._write(WANTS)
         try:
             self._contend()
@@ -119,30 +120,55 @@ class Claim:
                         return
                     self._count += 1
                     self._write(HAS)
+                    if self._over.is_set():  # given back in this thread, by the collector, as it wrote
+                        self._folder.delete(self._owner)
                 except (OSError, WordloomError):
                     continue  # the work itself will say what is wrong with the folder
 
 
+@dataclass
+class _Held:
+    """A claim of this process and how many drafts it serves."""
+
+    claim: Claim
+    times: int = 1
+
+
 def take(making: Folder, location: str) -> Callable[[], None]:
-    """Claims a folder for this process, however often it asks; returns what gives that back."""
+    """Claims a folder for this process, however often it asks; returns what gives that back.
+
+    A collected draft gives back wherever the garbage collector runs: in the middle of a take, of another
+    giving back, or in a thread that is just starting, which whoever started it waits for. So `_held` is never
+    locked while anything is waited for, and what happens under it may happen within itself.
+    """
     key = making.location
-    with _lock:
-        claim, times = _mine.get(key) or (Claim(making, location), 0)
-        _mine[key] = (claim, times + 1)
+    with _taking:
+        with _lock:
+            held = _held.get(key)
+            if held is not None:
+                held.times += 1
+        if held is None:
+            claim = Claim(making, location)
+            with _lock:
+                _held[key] = _Held(claim)
 
     def release() -> None:
         with _lock:
-            claim, times = _mine.pop(key)
-            if times > 1:
-                _mine[key] = (claim, times - 1)
+            held = _held.get(key)
+            if held is None:
                 return
-        claim.release()
+            held.times -= 1
+            if held.times > 0:
+                return
+            _held.pop(key, None)
+        held.claim.release()
 
     return release
 
 
-_mine: dict[str, tuple[Claim, int]] = {}
-_lock = threading.RLock()  # a collected draft may give back in the middle of another's taking
+_held: dict[str, _Held] = {}
+_taking = threading.Lock()
+_lock = threading.RLock()
 
 
 def _self() -> dict[str, Any]:

@@ -6,6 +6,7 @@ import gc
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -146,3 +147,24 @@ def test_a_claim_beats_and_ends_with_its_drafts(tmp_path: Path) -> None:
     held.release()
     held.release()
     assert not path.exists()
+
+
+def test_the_collector_may_give_back_in_a_thread_that_a_taking_waits_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = claim.take(Folder(tmp_path / "a" / "making"), "a")
+    made = claim.Claim
+
+    def starting(making: Folder, location: str) -> Claim:
+        collector = threading.Thread(target=release, daemon=True)
+        collector.start()
+        collector.join(20)
+        assert not collector.is_alive(), "who takes and who gives back wait for each other"
+        return made(making, location)
+
+    monkeypatch.setattr(claim, "Claim", starting)
+    again = claim.take(Folder(tmp_path / "b" / "making"), "b")
+    assert not claims(tmp_path / "a") and len(claims(tmp_path / "b")) == 1
+    again()
+    again()
+    assert not claims(tmp_path / "b")

@@ -328,6 +328,26 @@ def test_a_network_that_cannot_be_is_refused_with_its_value(wrong: dict[str, Any
         Recurrent(inputs=INPUTS, units=UNITS, **wrong)
 
 
+def test_a_graph_for_any_number_of_steps_reads_a_large_batch_like_one_for_this_number() -> None:
+    network = Recurrent("gru", inputs=3, units=4, both=True)
+    parameters = {name: tf.constant(value) for name, value in network.initial(0, "float64").items()}
+    random = np.random.default_rng(0)
+    inputs = tf.constant(random.normal(size=(7, Rows.LEAST, 3)))
+    lengths = tf.constant(random.integers(0, 8, Rows.LEAST), tf.int32)
+
+    def gradients(inputs: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(parameters)
+            outputs, _ = network.read(parameters, inputs, lengths=lengths)
+            loss = tf.reduce_sum(tf.sin(outputs))
+        return [loss, *tape.gradient(loss, list(parameters.values()))]
+
+    any_steps = tf.TensorSpec([None, Rows.LEAST, 3], tf.float64)
+    found = tf.function(gradients, input_signature=[any_steps])(inputs)
+    for one, other in zip(found, gradients(inputs), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_rows_that_have_ended_are_left_out_and_nothing_changes(cell: str) -> None:
     network = Recurrent(cell, inputs=3, units=4, both=True, peepholes=cell == "lstm")

@@ -134,7 +134,7 @@ class Recurrent:
         """
         if starts is not None and self.both:
             raise ValueError("starts are defined for one direction only")
-        rows = Rows.of(inputs.shape[1])
+        rows = Rows.of(*inputs.shape[:2])
         if lengths is not None and starts is None and rows is not None:
             return self._read_sorted(parameters, inputs, carry, tf.cast(lengths, tf.int32), rows)
         return self._read(parameters, inputs, carry, lengths, starts, None)
@@ -252,7 +252,8 @@ class Rows:
     """How many rows of a batch a step can be done for: each of `sizes`, the last one being all.
 
     Letters (64 words of 3 to 14, a training step on one thread): see the lab log; batches of fewer than
-    `LEAST` rows gain nothing, for a product of few rows is no faster a row.
+    `LEAST` rows gain nothing, for a product of few rows is no faster a row. The number of steps must be
+    known too, as it is where XLA compiles: what is laid out by it are whole frames.
     """
 
     sizes: tuple[int, ...]
@@ -261,9 +262,9 @@ class Rows:
     LEAST = 48
 
     @classmethod
-    def of(cls, batch: int | None) -> Rows | None:
-        """Those of a batch whose number of rows is known and large enough."""
-        if batch is None or batch < cls.LEAST:
+    def of(cls, steps: int | None, batch: int | None) -> Rows | None:
+        """Those of a batch whose shape is known and which has rows enough."""
+        if steps is None or batch is None or batch < cls.LEAST:
             return None
         count = min(batch // cls.BLOCK, 4)
         return cls(tuple(-(-batch * part // count) for part in range(1, count + 1)))

@@ -139,10 +139,10 @@ class CharacterModel:
         """The model whose files lie in `folder`, published or not."""
         try:
             described = folder.read_json("model.json")
-            if described["format"] != FORMAT:
+            if described["format"] > FORMAT:
                 raise WordloomError(
                     f"The model in {folder.location!r} has format {described['format']}, this version reads "
-                    f"{FORMAT}; use the wordloom that made it, or train it again."
+                    f"up to {FORMAT}; use a newer wordloom."
                 )
             alphabet, network = Alphabet(described["alphabet"]), Recurrent(**described["network"])
             with np.load(io.BytesIO(folder.read("parameters.npz")), allow_pickle=False) as arrays:

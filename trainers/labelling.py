@@ -73,10 +73,10 @@ class LabellingModel:
         """The model whose files lie in `folder`, published or not."""
         try:
             described = folder.read_json("model.json")
-            if described["format"] != FORMAT:
+            if described["format"] > FORMAT:
                 raise WordloomError(
                     f"The model in {folder.location!r} has format {described['format']}, this version reads "
-                    f"{FORMAT}; use the wordloom that made it, or train it again."
+                    f"up to {FORMAT}; use a newer wordloom."
                 )
             front, recurrent = FrontEnd(**described["front"]), Recurrent(**described["recurrent"])
             with folder.open("parameters.npz") as stream:

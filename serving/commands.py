@@ -28,6 +28,11 @@ def add(line: CommandLine) -> None:
     made = line.add("serve", "trained models over HTTP", serve, line.listen)
     made.add_argument("--models", required=True, metavar="DIR", help="a home, or any folder with models")
     made.add_argument("--address", metavar="A", help="a Ray cluster to join; without: one of our own")
+    made.add_argument(
+        "--profile",
+        choices=("default", "throughput"),
+        help="how requests are carried (default); throughput: by HAProxy, which opens two ports to others",
+    )
 
     line.group("models", "which versions are served")
     folder = argparse.ArgumentParser(add_help=False)
@@ -63,7 +68,7 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def serve(options: Options) -> dict[str, Any]:
-    settings = options.resolved(options.listening())
+    settings = options.resolved({"serving": options.named("host", "port", "profile")})
     from serving import main_job
 
     return main_job.serve(

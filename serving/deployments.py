@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import importlib
 import logging
 import re
 import socket
@@ -35,7 +36,7 @@ from serving.application import PREFIXES
 from serving.keys import Keys
 from serving.models import LANGUAGE_MODEL, VECTORS, Model
 from serving.relay import Relay, answered
-from serving.settings import ServingSettings
+from serving.settings import LOOPBACK, ServingSettings
 from serving.text import Text
 from serving.words import Words
 
@@ -69,6 +70,7 @@ class Replica:
     def __init__(
         self, kind: str, served: Mapping[str, Model], settings: ServingSettings, prefix: str, keys: Keys
     ) -> None:
+        _stay_on_loopback()
         self.kind = kind
         self.served = served
         self.settings = settings
@@ -254,6 +256,20 @@ def free_port(host: str, port: int) -> int:
         raise WordloomError(
             f"Cannot serve at {host}:{port} ({error.strerror}); choose another --port or --host."
         ) from error
+
+
+def _stay_on_loopback() -> None:
+    """Keeps a replica's port for other replicas to itself where Ray keeps to loopback.
+
+    Serve opens it on every address of the machine and unpickles what comes there (`_on_initialized` of its
+    replica, Ray 2.60): whoever reaches it could run code. There is no setting for it.
+    """
+    replica: Any = importlib.import_module("ray.serve._private.replica")
+    add: Callable[[Any, str], int] = replica.add_port_to_grpc_server
+    if ray.util.get_node_ip_address() == LOOPBACK:
+        replica.add_port_to_grpc_server = lambda server, address: add(
+            server, address.replace("[::]", LOOPBACK)
+        )
 
 
 def _refuse_another_serve() -> None:

@@ -28,6 +28,7 @@ from ingest.vocabulary import KIND as VOCABULARY
 from ingest.vocabulary import OUTPUT_VERSION as VOCABULARY_VERSION
 from ingest.vocabulary import cut_vocabulary
 from serving.models import Model, find
+from serving.profile import prepare
 
 Settings = Mapping[str, Any]
 
@@ -61,6 +62,7 @@ def run(
     store, journal, began = Store(home), Journal(), time.monotonic()
     with journal.stage("download"):
         dump = _located(source, store, settings, reporter, where or {})
+    prepare(settings["serving"].profile, address)
     with ExitStack() as stack:
         with journal.stage("start of Ray"):
             running = stack.enter_context(session(address, cpus=cores(workers), home=home))
@@ -96,6 +98,7 @@ def run(
 def serve(settings: Settings, *, models: str, address: str | None, reporter: Reporter) -> dict[str, Any]:
     """Serves the models below a folder until Ctrl-C, and switches to what is promoted meanwhile."""
     find(models)  # a folder without models is said before Ray starts
+    prepare(settings["serving"].profile, address)
     with session(address) as running, _served(models, settings, reporter) as served:
         _say_addresses(served, running, reporter)
         reporter.say("Serving until Ctrl-C.")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from trainers.vectors import UNKNOWN, WordVectors
 
 QUESTIONS = 32  # answered by one pass
-ROWS = 1 << 14  # rows in a block: its scores for 32 questions (2 MB) stay in the cache
+ROWS = 1 << 12  # rows in a block: its scores for 32 questions (512 kB) stay in the cache
 
 Floats = npt.NDArray[np.float32]
 
@@ -33,20 +33,25 @@ class Question:
 def nearest(vectors: WordVectors, questions: Sequence[Question]) -> list[list[tuple[str, float]]]:
     """For each question its `count` nearest words with their cosines, as WordVectors.most_similar gives them
     (to the rounding of float32). Words must be in the vocabulary."""
-    targets = np.stack([_target(vectors, each) for each in questions])
-    hidden = [_hidden(vectors, each) for each in questions]
+    # Rows times questions, not questions times rows: .31 s of CPU for 1M x 300 and 32 by OpenBLAS, .44 s the
+    # other way round.
+    targets = np.ascontiguousarray(np.stack([_target(vectors, each) for each in questions], axis=1))
+    hidden = [(index, column) for column, each in enumerate(questions) for index in _hidden(vectors, each)]
     best = [_Best(each.count) for each in questions]
+    least = np.full(len(questions), -np.inf, np.float32)
+    room = np.empty((ROWS, len(questions)), np.float32)
     for at in range(0, len(vectors), ROWS):
         block = vectors.vectors[at : at + ROWS]
-        norms = vectors.norms[at : at + ROWS]
-        scores = targets @ block.T
-        np.divide(scores, norms, out=scores, where=norms > 0)
-        scores[:, norms == 0] = 0
-        for row, found in enumerate(best):
-            for index in hidden[row]:
-                if at <= index < at + len(block):
-                    scores[row, index - at] = -np.inf
-            found.add(scores[row], at)
+        lengths = vectors.norms[at : at + ROWS, None]
+        scores = np.matmul(block, targets, out=room[: len(block)])
+        scores /= np.where(lengths > 0, lengths, np.inf)
+        for index, column in hidden:
+            if at <= index < at + len(block):
+                scores[index - at, column] = -np.inf
+        rows, columns = np.nonzero(scores > least)  # few, once the first blocks have set the least
+        for column in np.unique(columns):
+            found = rows[columns == column]
+            least[column] = best[column].add(scores[found, column], found + at)
     return [
         [(vectors.index_to_key[index], float(score)) for score, index in found.sorted()] for found in best
     ]
@@ -59,18 +64,17 @@ class _Best:
         self._count = count
         self._scores: Floats = np.empty(0, np.float32)
         self._indices: npt.NDArray[np.int64] = np.empty(0, np.int64)
-        self._least = np.float32(-np.inf)
 
-    def add(self, scores: Floats, first: int) -> None:
-        found = np.flatnonzero(scores > self._least)  # few, once the first blocks have set the least
-        if not len(found):
-            return
-        self._scores = np.concatenate([self._scores, scores[found]])
-        self._indices = np.concatenate([self._indices, found + first])
-        if len(self._scores) > self._count:
-            order = np.lexsort((self._indices, -self._scores))[: self._count]
-            self._scores, self._indices = self._scores[order], self._indices[order]
-            self._least = self._scores[-1]
+    def add(self, scores: Floats, indices: npt.NDArray[np.int64]) -> np.float32:
+        """Takes further ones; returns the score above which one is of interest."""
+        self._scores = np.concatenate([self._scores, scores])
+        self._indices = np.concatenate([self._indices, indices])
+        if len(self._scores) < self._count:
+            return np.float32(-np.inf)
+        order = np.lexsort((self._indices, -self._scores))[: self._count]
+        self._scores, self._indices = self._scores[order], self._indices[order]
+        least: np.float32 = self._scores[-1]
+        return least
 
     def sorted(self) -> list[tuple[np.float32, np.int64]]:
         order = np.lexsort((self._indices, -self._scores))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster.errors import UsageError
+from serving.profile import DEFAULT, PROFILES
 
 LOOPBACK = "127.0.0.1"
 
@@ -21,7 +22,8 @@ class ServingSettings:
     environment may hold them (``WORDLOOM_STATE_KEYS``, ``WORDLOOM_API_KEYS``), and without a key for the API
     everybody who reaches the port may ask. `access_log_share` of the requests are logged (0: none; those that
     fail in the server always are), by route, never by what was asked. `watch_seconds` is how often a server
-    looks whether another version was promoted.
+    looks whether another version was promoted. `profile` is how Ray Serve carries requests: ``default`` or
+    ``throughput``, which opens two ports to others (serving/profile.py).
     """
 
     host: str = LOOPBACK
@@ -42,10 +44,15 @@ class ServingSettings:
     api_keys_file: str = ""
     access_log_share: float = 0.0
     watch_seconds: float = 2.0
+    profile: str = DEFAULT
 
     def __post_init__(self) -> None:
         if not self.host:
             raise UsageError(f"Setting 'serving.host' is empty; {LOOPBACK} serves this machine alone.")
+        if self.profile not in PROFILES:
+            raise UsageError(
+                f"Setting 'serving.profile' is {self.profile!r}; choose {' or '.join(PROFILES)}."
+            )
         if not 0 <= self.port <= 65_535:
             raise UsageError(f"Setting 'serving.port' is {self.port}; give 0 to 65535.")
         for name in (

@@ -1,0 +1,60 @@
+"""Profiles: how Ray Serve carries requests, chosen before Ray starts.
+
+``default`` is Serve's own proxy. ``throughput`` puts HAProxy (it comes with ``ray[serve]``) before replicas
+that listen themselves and run the routes in their own loop: a request that asks nothing costs about a tenth
+(`python -m tests.benchmarks.serving`). The price is two open ports, which SECURITY.md names. Every process of
+Ray reads these settings from its environment, so they must stand there before Ray starts.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from cluster.errors import UsageError
+
+DEFAULT, THROUGHPUT = "default", "throughput"
+PROFILES: dict[str, dict[str, str]] = {
+    DEFAULT: {},
+    THROUGHPUT: {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        # No request changes anything, so one whose replica died before it answered goes to another.
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        # HAProxy knows after .1 s that a replica goes; Serve's 30 s are for balancers outside of the cluster.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+    },
+}
+# Where HAProxy keeps its files, one of them a socket by which it is commanded: Ray's default is a folder of a
+# known name that every user of the machine can make first.
+FILES = {
+    "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "haproxy.cfg",
+    "RAY_SERVE_HAPROXY_SOCKET_PATH": "admin.sock",
+    "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": "",
+    "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": "server-state",
+    "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": "metrics.sock",
+}
+
+
+def prepare(profile: str, address: str | None) -> None:
+    """Sets the environment that a profile needs, for a Ray that this process will start; what the user has
+    set there stays.
+
+    Raises UsageError where another Ray (`address`) is to be joined and the environment lacks it: that Ray's
+    processes would not know of the profile.
+    """
+    missing = {name: value for name, value in PROFILES[profile].items() if name not in os.environ}
+    if not missing:
+        return
+    if address not in (None, "local") or (address is None and "RAY_ADDRESS" in os.environ):
+        shown = " ".join(f"{name}={value!r}" for name, value in missing.items())
+        raise UsageError(
+            f"The profile {profile!r} is a matter of the whole cluster: start its nodes, and this command, "
+            f"with {shown} in the environment, or leave --address out."
+        )
+    # For this user alone. Sockets may have 97 characters, of which Ray takes 70 below it.
+    own = tempfile.mkdtemp(prefix="wordloom-", dir="/tmp")
+    os.environ.update(missing)
+    for name, file in FILES.items():
+        os.environ.setdefault(name, str(Path(own, file)))

@@ -27,10 +27,10 @@ run: $(READY)
 	@$(BIN)/wordloom run $(if $(SERVE),--serve) $(ARGS)
 
 test: $(READY)
-	@env -u WORDLOOM_DATA $(BIN)/python -m pytest -m "not real_data and not slow and not operate" --durations=8 $(ARGS)
+	@env -u WORDLOOM_DATA $(BIN)/python -m pytest -m "not real_data and not slow and not operate and not browser" --durations=8 $(ARGS)
 
 test-all: $(READY)
-	@$(BIN)/python -m pytest -m "real_data or slow or operate" --durations=12 $(ARGS)
+	@$(BIN)/python -m pytest -m "real_data or slow or operate or browser" --durations=12 $(ARGS)
 
 bench: $(READY)
 	@$(BIN)/python -m tests.benchmarks.main_job $(ARGS)

@@ -65,6 +65,9 @@ class CommandLine:
         self.site.add_argument("--site", metavar="URL", help="the dump site, or a mirror of it")
         self.listen = _parent()
         self.listen.add_argument("--host", help="the address to listen on (127.0.0.1: this machine alone)")
+        self.listen.add_argument(
+            "--no-page", dest="page", action="store_false", default=None, help="no page to play with at /"
+        )
         self.listen.add_argument("--port", type=int, help="the port to listen on (8000; 0: any free one)")
 
     def add(
@@ -140,8 +143,8 @@ class Options(argparse.Namespace):
         return {name: value for name in names if (value := getattr(self, name, None)) is not None}
 
     def listening(self) -> dict[str, dict[str, Any]]:
-        """``--host`` and ``--port`` as settings of serving."""
-        return {"serving": self.named("host", "port")}
+        """``--host``, ``--port`` and ``--no-page`` as settings of serving."""
+        return {"serving": self.named("host", "port", "page")}
 
     def where(self) -> dict[str, Any]:
         """How files on web servers are read."""

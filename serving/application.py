@@ -18,16 +18,17 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Path, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from cluster import metrics
-from serving import openai_routes, problems, reference, text_routes, word_routes
+from serving import openai_routes, page, problems, reference, text_routes, word_routes
 from serving.gate import Gate, prefixed
 from serving.keys import Keys
 from serving.models import KINDS, LABELLING, LANGUAGE_MODEL, SENTIMENT, VECTORS, Model
 from serving.problems import ErrorAnswer, RefusedError
 from serving.settings import ServingSettings
 from serving.states import States
+from serving.traffic import Traffic
 
 # The prefixes of each kind's routes. Serve sends what begins with the first one to that kind's replicas; what
 # begins with the others comes to the replicas of ``/``, which hand it on (serving/relay.py).
@@ -58,6 +59,7 @@ _ROUTERS: dict[str, Callable[[Any, ServingSettings, Model, Keys], Sequence[APIRo
 
 DEFAULTS = ServingSettings()
 Readiness = Callable[[], Awaitable[Mapping[str, bool]]]
+Asked = Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]
 
 
 class Entry(BaseModel):
@@ -71,11 +73,21 @@ class Entry(BaseModel):
     version: str
     made: str
     lineage: list[dict[str, str]]
+    figures: dict[str, float] = Field(description="What its training counted and measured.")
 
 
 class Entries(BaseModel):
     object: str = "list"
     data: list[Entry]
+    absent: dict[str, str] = Field(description="Kinds without a model, and what makes one.")
+
+
+class RouteTraffic(BaseModel):
+    route: str
+    requests: int
+    errors: int
+    median_ms: float = Field(description="Of the last 500 requests.")
+    p95_ms: float
 
 
 def build(
@@ -84,14 +96,16 @@ def build(
     settings: ServingSettings = DEFAULTS,
     *,
     readiness: Readiness | None = None,
+    asked: Asked | None = None,
     keys: Keys | None = None,
 ) -> FastAPI:
     """The application over the cores of this process.
 
     `models` are all that are served, here or in other processes behind the same address; `cores` (kind ->
     `Words` or `Text`) those that this process answers for itself. `readiness` tells which kinds answer;
-    without it those in `cores` do. `keys` sign states and let clients in; without them states are signed with
-    a key of this process, and everybody may ask.
+    without it those in `cores` do. `asked` tells what was asked, by route; without it what was asked of this
+    process, which the application keeps as ``app.state.traffic``. `keys` sign states and let clients in;
+    without them states are signed with a key of this process, and everybody may ask.
     """
     served = {kind: models[kind] for kind in _ROUTERS if kind in models}
     keys = keys or Keys.find(settings.state_keys_file, settings.api_keys_file)
@@ -115,28 +129,32 @@ def build(
         if kind not in served:
             for prefix in PREFIXES[kind]:
                 app.include_router(_absent(kind, prefix))
-    app.include_router(_service(served))
-    app.include_router(_state(cores, served, readiness))
+    traffic = app.state.traffic = Traffic()
+    app.include_router(_service(served, settings))
+    app.include_router(_state(cores, served, readiness, asked or _summary(traffic)))
     app.add_middleware(
         Gate,
         models=prefixed(served, PREFIXES),
         max_body_bytes=settings.max_body_bytes,
         keys=keys,
         most=settings.concurrent + settings.queue,
+        traffic=traffic,
+        keyless=page.paths() if settings.page else frozenset(),
         log_share=settings.access_log_share,
     )
     return app
 
 
-def _service(served: Mapping[str, Model]) -> APIRouter:
-    """What there is: the models and the documentation."""
+def _service(served: Mapping[str, Model], settings: ServingSettings) -> APIRouter:
+    """What there is: the models, the documentation, the page."""
     router = APIRouter(tags=["service"])
     example = next((model.name for model in served.values()), "vectors")
 
     @router.get("/v1/models", summary="The models that are served")
     def models() -> Entries:
         """Each with its version and the lineage of its data."""
-        return Entries(data=[_entry(model) for model in served.values()])
+        absent = {kind: command for kind, command in KINDS.items() if kind not in served}
+        return Entries(data=[_entry(model) for model in served.values()], absent=absent)
 
     @router.get(
         "/v1/models/{name}",
@@ -156,6 +174,10 @@ def _service(served: Mapping[str, Model]) -> APIRouter:
             reference.page(request.app.openapi()), headers={"Content-Security-Policy": reference.POLICY}
         )
 
+    if settings.page:
+        router.include_router(page.page_routes())
+        return router
+
     @router.get("/", include_in_schema=False)
     def home(request: Request) -> RedirectResponse:
         return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
@@ -163,8 +185,17 @@ def _service(served: Mapping[str, Model]) -> APIRouter:
     return router
 
 
-def _state(cores: Mapping[str, Any], served: Mapping[str, Model], readiness: Readiness | None) -> APIRouter:
-    """Whether the process lives and whether the models answer, apart."""
+def _summary(traffic: Traffic) -> Asked:
+    async def summary() -> Sequence[Mapping[str, Any]]:
+        return traffic.summary()
+
+    return summary
+
+
+def _state(
+    cores: Mapping[str, Any], served: Mapping[str, Model], readiness: Readiness | None, asked: Asked
+) -> APIRouter:
+    """Whether the process lives and whether the models answer, apart; what was asked."""
     router = APIRouter(tags=["service"])
 
     @router.get("/livez", summary="Does the process answer?")
@@ -184,6 +215,11 @@ def _state(cores: Mapping[str, Any], served: Mapping[str, Model], readiness: Rea
         if not ready:
             request.state.error = "not_ready"
         return JSONResponse(dict(known), 200 if ready else 503, {} if ready else {"Retry-After": "1"})
+
+    @router.get("/v1/traffic", summary="What was asked, and how long it took")
+    async def traffic() -> list[RouteTraffic]:
+        """By route, since the processes began that hold the models: one process a kind."""
+        return [RouteTraffic(**each) for each in await asked()]
 
     return router
 

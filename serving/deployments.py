@@ -59,6 +59,11 @@ class Served:
     keys: Keys
 
     @property
+    def page(self) -> str | None:
+        """Where the page to play with is, None without one."""
+        return f"{self.url}/" if self.settings.page else None
+
+    @property
     def docs(self) -> str:
         return f"{self.url}/docs"
 
@@ -77,7 +82,9 @@ class Replica:
         self.prefix = prefix
         self.core = CORES[kind](served[kind].location)
         cores = {kind: self.core}
-        self.routes = application.build(cores, served, settings, readiness=self.readiness, keys=keys)
+        self.routes = application.build(
+            cores, served, settings, readiness=self.readiness, asked=self.asked, keys=keys
+        )
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         elsewhere = {prefix: kind for kind in self.served if kind != self.kind for prefix in PREFIXES[kind]}
@@ -102,6 +109,25 @@ class Replica:
         """Which kinds have a replica that answers."""
         kinds = list(self.served)
         return dict(zip(kinds, await asyncio.gather(*map(self._answers, kinds)), strict=True))
+
+    def asked_here(self) -> list[dict[str, Any]]:
+        """What was asked of this replica; other replicas ask for it."""
+        summary: list[dict[str, Any]] = self.routes.state.traffic.summary()
+        return summary
+
+    async def asked(self) -> list[dict[str, Any]]:
+        """What was asked of one replica of each kind, without those that do not answer."""
+        found = await asyncio.gather(*map(self._asked, self.served))
+        return [route for routes in found for route in routes]
+
+    async def _asked(self, kind: str) -> list[dict[str, Any]]:
+        if kind == self.kind:
+            return self.asked_here()
+        try:
+            reply = serve.get_app_handle(kind).asked_here.remote()
+            return list(await asyncio.wait_for(reply, CHECK_SECONDS))
+        except Exception:  # as in _answers
+            return []
 
     async def _answers(self, kind: str) -> bool:
         if kind == self.kind:

@@ -6,7 +6,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from fastapi.exceptions import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cluster import metrics
 from serving.keys import Keys
 from serving.models import Model
+from serving.traffic import Traffic
 
 OPEN = ("/livez", "/readyz")  # probes show no key and are never too many
 LOG = logging.getLogger("wordloom.access")
@@ -28,7 +29,8 @@ class Gate:
     `models` maps the prefix of a kind's routes to the model that answers below it; each answer there names
     it in the headers ``X-Wordloom-Model`` (its kind), ``X-Wordloom-Version`` (its identity) and
     ``X-Wordloom-Lineage`` (what it was made from, nearest first: ``vocabulary=..., corpus=..., dump=...``).
-    Where `keys` hold some for the API, a request shows one (``Authorization: Bearer ...``) or gets 401. More
+    Where `keys` hold some for the API, a request shows one (``Authorization: Bearer ...``) or gets 401, but
+    for the paths in `keyless`. Each answer is counted in `traffic`. More
     than `most` requests at once get 503 with ``Retry-After``, before any of their bytes is read.
     `log_share` of the answers are logged as JSON, one a line; those with a status from 500 on always.
     """
@@ -40,6 +42,8 @@ class Gate:
         max_body_bytes: int,
         keys: Keys,
         most: int,
+        traffic: Traffic,
+        keyless: Container[str] = (),
         log_share: float = 0.0,
     ) -> None:
         self.app = app
@@ -47,6 +51,8 @@ class Gate:
         self._headers = {prefix: headers_of(model) for prefix, model in models.items()}
         self._keys = keys
         self._most = most
+        self._traffic = traffic
+        self._keyless = keyless
         self._log_share = log_share
         self._inside = 0
 
@@ -95,6 +101,7 @@ class Gate:
             self._inside -= 1
             route = getattr(scope.get("route"), "path_format", None) or (REFUSED if refusal else UNMATCHED)
             milliseconds = (time.perf_counter() - began) * 1e3
+            self._traffic.count(route, status, milliseconds)
             metrics.increment("serve_requests", 1, {"route": route, "status": str(status)})
             metrics.observe("serve_latency_milliseconds", milliseconds, {"route": route})
             if status >= 400:
@@ -121,7 +128,7 @@ class Gate:
             return None
         if self._inside >= self._most:
             return Refusal(503, "too_busy", "Too many requests at once; try again.", {"Retry-After": "1"})
-        if self._keys.api is not None:
+        if self._keys.api is not None and path not in self._keyless:
             scheme, _, shown = headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not self._keys.admits(shown.strip()):
                 return Refusal(

@@ -199,6 +199,8 @@ def _asked(url: str, reporter: Reporter) -> list[Any]:
 
 
 def _say_addresses(served: Any, running: Session, reporter: Reporter) -> None:
+    if served.page:
+        reporter.say(f"A page to play with: {served.page}")
     reporter.say(f"API and its documentation: {served.docs}")
     if running.dashboard:
         reporter.say(f"Ray dashboard: {running.dashboard} (its token: ray get-auth-token)")

@@ -7,8 +7,9 @@ else the newest by its manifest's time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -38,7 +39,8 @@ class Model:
     """A trained model that can be served.
 
     `version` is the artefact's identity (sha256, hex); `made` the ISO time of its manifest, which sorts by
-    time; `lineage` the kinds and identities of all that it was made from, nearest first, down to the dump.
+    time; `lineage` the kinds and identities of all that it was made from, nearest first, down to the dump;
+    `figures` the numbers that its training counted and measured.
     """
 
     kind: str
@@ -46,6 +48,7 @@ class Model:
     location: str
     made: str
     lineage: tuple[tuple[str, str], ...]
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -65,6 +68,7 @@ class Model:
             location=artefact.location,
             made=str(artefact.manifest.made.get("at", "")),
             lineage=tuple(lineage(artefact)),
+            figures=_figures(artefact),
         )
 
     def described(self) -> dict[str, Any]:
@@ -75,6 +79,7 @@ class Model:
             "version": self.version,
             "made": self.made,
             "lineage": [{"kind": kind, "identity": identity} for kind, identity in self.lineage],
+            "figures": dict(self.figures),
         }
 
 
@@ -152,6 +157,15 @@ def lineage(artefact: Artefact) -> list[tuple[str, str]]:
                         deeper.append(behind)
         level = deeper
     return list(found)
+
+
+def _figures(artefact: Artefact) -> dict[str, float]:
+    """The single numbers among an artefact's counts."""
+    return {
+        name: value
+        for name, value in artefact.counts.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
 
 
 def _behind(location: str, identity: str) -> Artefact | None:

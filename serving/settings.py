@@ -24,6 +24,7 @@ class ServingSettings:
     fail in the server always are), by route, never by what was asked. `watch_seconds` is how often a server
     looks whether another version was promoted. `profile` is how Ray Serve carries requests: ``default`` or
     ``throughput``, which opens two ports to others (serving/profile.py).
+    `page` serves the page to play with at ``/``, which else leads to the documentation.
     """
 
     host: str = LOOPBACK
@@ -45,6 +46,7 @@ class ServingSettings:
     access_log_share: float = 0.0
     watch_seconds: float = 2.0
     profile: str = DEFAULT
+    page: bool = True
 
     def __post_init__(self) -> None:
         if not self.host:

@@ -44,6 +44,9 @@ class LanguageModel(Protocol):
     def scores(self, texts: Sequence[str]) -> list[Any]:
         """The log-probabilities of the characters of each text."""
 
+    def following(self, text: str) -> npt.NDArray[np.float32]:
+        """The probability of each character of the alphabet behind a text, the unknown one first."""
+
     def carry(self, data: bytes) -> Any:
         """The carry that a carry's `to_bytes` wrote."""
 
@@ -128,6 +131,14 @@ class Scored:
         return 2.0**bits if bits < 1000 else None
 
 
+@dataclass(frozen=True)
+class Following:
+    """A character that may come next, and its probability before any temperature."""
+
+    character: str
+    probability: float
+
+
 class Text:
     """The answers that come from a language model; safe from any number of threads."""
 
@@ -155,6 +166,7 @@ class Text:
             for wanted in (Sampling(seed=0), Sampling(seed=0, top_k=2)):
                 self.model.step_together([carry], 1, [_Draw.of(wanted)], lanes)
             self._scored([" "] * lanes)
+        self.model.following("")
 
     def generate(self, sampling: Sampling) -> tuple[str, Making]:
         """The text that continues the seed text, which is not repeated, and how it ended."""
@@ -177,6 +189,13 @@ class Text:
         """How many bits each character costs, read from a document's beginning."""
         logs = self._scores(text).log_probabilities
         return Scored(bits=np.maximum(-logs / math.log(2), 0), unknown=self.model.alphabet.unknown(text))
+
+    def following(self, text: str, count: int = 5) -> list[Following]:
+        """The `count` likeliest characters behind a text, read from a document's beginning, the likeliest
+        first. The unknown character is left out: it is never written."""
+        found = self.model.following(text)[1:]
+        best = np.argsort(-found, kind="stable")[:count]
+        return [Following(self.model.alphabet.characters[each], float(found[each])) for each in best]
 
     def example(self) -> str:
         """A seed text of characters that the model knows."""

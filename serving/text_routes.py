@@ -42,6 +42,17 @@ class Scores(BaseModel):
     bits: list[float] | None = Field(default=None, description="Of each character, where asked for.")
 
 
+class Likely(BaseModel):
+    """A character and its probability, before any temperature."""
+
+    character: str
+    probability: float
+
+
+class Next(BaseModel):
+    following: list[Likely] = Field(description="The likeliest first.")
+
+
 def text_routes(core: Text | None, settings: ServingSettings, states: States) -> APIRouter:
     """The routes over a core; with None (another process holds it) they are documented and answer 503."""
     router = APIRouter(prefix=PREFIX, tags=["text"], responses=RESPONSES)
@@ -98,6 +109,13 @@ def text_routes(core: Text | None, settings: ServingSettings, states: States) ->
         )
         text: str = Field(min_length=1, max_length=longest)
         per_character: bool = Field(default=False, description="Add the bits of each character.")
+
+    class NextBody(BaseModel):
+        model_config = ConfigDict(
+            extra="forbid", json_schema_extra={"examples": [{"text": beginning, "n": 5}]}
+        )
+        text: str = Field(default="", max_length=longest, description="Empty: a document's beginning.")
+        n: int = Field(default=5, ge=1, le=1_000, description="How many characters.")
 
     def here() -> Text:
         if core is None:
@@ -158,6 +176,12 @@ def text_routes(core: Text | None, settings: ServingSettings, states: States) ->
             unknown=dict(scored.unknown),
             bits=scored.bits.tolist() if body.per_character else None,
         )
+
+    @router.post("/next", summary="Which character may come next?")
+    def following(body: NextBody) -> Next:
+        """The likeliest characters behind a text, which is read from a document's beginning."""
+        found = here().following(body.text, body.n)
+        return Next(following=[Likely(**vars(each)) for each in found])
 
     return router
 

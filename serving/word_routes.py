@@ -27,6 +27,21 @@ class Neighbours(BaseModel):
     neighbours: list[Near]
 
 
+class Place(BaseModel):
+    """A word on the map, and the cosine of its vector with the asked one."""
+
+    word: str
+    similarity: float
+    x: float
+    y: float
+
+
+class Map(BaseModel):
+    word: str = Field(description="The word as the vocabulary spells it.")
+    places: list[Place] = Field(description="The word itself, then its neighbours, the nearest first.")
+    share: float = Field(description="How much of their variance lies in the plane, 0 to 1.")
+
+
 class Vector(BaseModel):
     word: str = Field(description="The word as the vocabulary spells it.")
     vector: list[float]
@@ -93,6 +108,19 @@ def word_routes(core: Words | None, settings: ServingSettings) -> APIRouter:
         words = here()
         known = words.known(word)
         return Neighbours(word=known, neighbours=[_near(each) for each in words.neighbours(known, n)])
+
+    @router.get("/{word:path}/map", summary="The neighbourhood of a word as a map")
+    def places(
+        word: Annotated[str, Path(examples=[first], **length)],
+        n: Annotated[
+            int, Query(ge=1, le=at_most, examples=[usual], description="How many neighbours.")
+        ] = min(40, at_most),
+    ) -> Map:
+        """The word and its neighbours in the plane in which they differ most: the two largest principal
+        components of their unit vectors."""
+        words = here()
+        found, share = words.map(word, n)
+        return Map(word=found[0].word, places=[Place(**vars(each)) for each in found], share=share)
 
     @router.get("/{word:path}/vector", summary="The vector of a word")
     def vector(word: Annotated[str, Path(examples=[first], **length)]) -> Vector:

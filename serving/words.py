@@ -16,6 +16,7 @@ from ingest.tokens import Tokeniser
 from serving.batching import Batcher
 from serving.nearest import QUESTIONS, Question, nearest
 from trainers.vectors import KIND, WordVectors
+from trainers.word_map import plane
 
 SUGGESTIONS = 5
 ALPHABET_WORDS = 5_000  # the commonest words, whose letters spelling suggestions are tried with
@@ -39,6 +40,16 @@ class Neighbour:
 
     word: str
     similarity: float
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a word stands on a map (in lengths of a unit vector), and its cosine with the asked word."""
+
+    word: str
+    similarity: float
+    x: float
+    y: float
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,18 @@ class Words:
     def neighbours(self, word: str, count: int = 10) -> list[Neighbour]:
         """The `count` words nearest to a word by cosine, itself left out, the nearest first."""
         return _neighbours(self._nearest(Question((self.known(word),), (), count)))
+
+    def map(self, word: str, count: int = 40) -> tuple[list[Place], float]:
+        """A word, at first, and its `count` neighbours in the plane in which they differ most, and the share
+        of their variance that lies in it."""
+        known = self.known(word)
+        near = [Neighbour(known, 1.0), *self.neighbours(known, count)]
+        points, share = plane(self.vectors[[each.word for each in near]])
+        places = [
+            Place(each.word, each.similarity, x, y)
+            for each, (x, y) in zip(near, points.tolist(), strict=True)
+        ]
+        return places, share
 
     def vector(self, word: str) -> npt.NDArray[np.float32]:
         """The vector of a word, float32 [vector_size]."""

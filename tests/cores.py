@@ -86,6 +86,10 @@ class FakeLanguageModel:
         self.scored.append(len(texts))
         return [FakeScore(np.full(len(text), self.log_probability, np.float32)) for text in texts]
 
+    def following(self, text: str) -> np.ndarray:
+        weights = np.arange(self.alphabet.size, 0, -1, dtype=np.float32)
+        return weights / weights.sum()
+
     def carry(self, data: bytes) -> FakeCarry:
         seed, position = map(int, data.split(b","))
         return FakeCarry(seed, position)

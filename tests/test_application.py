@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 import requests
 import uvicorn
@@ -104,7 +105,24 @@ def test_an_unknown_word_is_404_with_near_spellings(url: str) -> None:
     assert error(answer)["near"] == ["river"]
 
 
+def test_a_map_holds_the_word_and_its_neighbours_in_a_plane(url: str) -> None:
+    found = requests.get(f"{url}/v1/words/River/map", params={"n": 4}, timeout=10).json()
+    assert [each["word"] for each in found["places"][:2]] == ["river", "stream"]
+    assert len(found["places"]) == 5
+    assert 0 < found["share"] <= 1
+    by_word = {each["word"]: np.array([each["x"], each["y"]]) for each in found["places"]}
+    assert by_word["stream"] @ by_word["river"] > 0  # alike words lie on one side of the middle
+    assert requests.get(f"{url}/v1/words/rivr/map", timeout=10).status_code == 404
+
+
 # text
+
+
+def test_what_may_come_next_is_named_with_its_probability(url: str) -> None:
+    found = requests.post(f"{url}/v1/text/next", json={"text": "ab", "n": 3}, timeout=10).json()["following"]
+    assert [each["character"] for each in found] == ["a", "b", "c"]
+    shares = [each["probability"] for each in found]
+    assert shares == sorted(shares, reverse=True) and 0 < sum(shares) < 1
 
 
 def test_the_same_seed_gives_the_same_text(url: str) -> None:
@@ -296,24 +314,26 @@ def test_the_examples_of_the_documentation_run(url: str) -> None:
     answers = client.ask(url)
     assert {answer.path for answer in answers} == {
         "/v1/words/{word}/neighbours",
+        "/v1/words/{word}/map",
         "/v1/words/{word}/vector",
         "/v1/words/similarity",
         "/v1/words/analogy",
         "/v1/text/generate",
         "/v1/text/score",
+        "/v1/text/next",
         "/v1/words/embedding",
         "/v1/embeddings",
         "/v1/completions",
         "/v1/models",
         "/v1/models/{name}",
+        "/v1/traffic",
     }
     assert all(answer.status == 200 for answer in answers)
     assert all(0 < len(answer.line) <= client.WIDTH for answer in answers)
 
 
-def test_the_page_names_no_other_address_and_runs_nothing_but_its_own(url: str) -> None:
-    answer = requests.get(f"{url}/", timeout=10)
-    assert answer.url == f"{url}/docs"
+def test_the_documentation_names_no_other_address_and_runs_nothing_but_its_own(url: str) -> None:
+    answer = requests.get(f"{url}/docs", timeout=10)
     assert not re.findall(r"(?:https?:)?//[a-z]", answer.text)
     assert answer.headers["Content-Security-Policy"] == reference.POLICY
     for path in requests.get(f"{url}/openapi.json", timeout=10).json()["paths"]:
@@ -337,10 +357,25 @@ def test_it_works_where_a_user_mounts_it() -> None:
         answer = requests.get(f"{address}/models/v1/words/river/vector", timeout=10)
         assert answer.status_code == 200
         assert answer.headers["X-Wordloom-Model"] == VECTORS
-        assert requests.get(f"{address}/models/", timeout=10).url == f"{address}/models/docs"
+        assert "Wordloom" in requests.get(f"{address}/models/", timeout=10).text
+        assert requests.get(f"{address}/models/web/page.js", timeout=10).status_code == 200
 
 
 # the metrics
+
+
+def test_the_traffic_is_counted_by_route_with_its_times() -> None:
+    cores = {VECTORS: Words(tiny_vectors())}
+    with served(application.build(cores, {VECTORS: MODELS[VECTORS]})) as address:
+        for word in ("river", "king", "rivr"):
+            requests.get(f"{address}/v1/words/{word}/vector", timeout=10)
+        requests.get(f"{address}/secret", timeout=10)
+        counted = requests.get(f"{address}/v1/traffic", timeout=10).json()
+    by_route = {each["route"]: each for each in counted}
+    assert set(by_route) == {"/v1/words/{word}/vector", "unmatched"}
+    asked = by_route["/v1/words/{word}/vector"]
+    assert (asked["requests"], asked["errors"]) == (3, 1)
+    assert 0 < asked["median_ms"] <= asked["p95_ms"]
 
 
 def test_requests_are_counted_by_route_and_never_by_what_was_asked(

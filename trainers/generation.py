@@ -113,6 +113,7 @@ class CharacterModel:
         self._window_losses = tf.function(self._losses, jit_compile=True, autograph=False)
         self._read = tf.function(self._read_chunk, jit_compile=True, autograph=False)
         self._sample = tf.function(self._sample_chunk, jit_compile=True, autograph=False)
+        self._next = tf.function(self._next_probabilities, jit_compile=True, autograph=False)
 
     def take(self, parameters: Mapping[str, Any]) -> None:
         """Other parameters of the same shapes; what is compiled stays."""
@@ -400,6 +401,13 @@ class CharacterModel:
                 results[each] = Score(logs[: len(encoded[each]) - 1, lane].copy())
         return [results[each] for each in range(len(texts))]
 
+    def following(self, text: str) -> npt.NDArray[np.float32]:
+        """How likely each character is behind `text`, read from a document's beginning: float32
+        [alphabet.size], the unknown one first, at temperature 1."""
+        carry = self.start(text, seed=0)
+        found = self._next(self.parameters, tf.constant(carry.last), tf.constant(carry.state))
+        return np.asarray(found.numpy()[0], np.float32)
+
     def bits_in_windows(self, documents: Iterable[npt.NDArray[np.int32]], size: int = SHORT_WINDOW) -> float:
         """Bits a character of documents (ids) in windows as the reference cuts them, one behind the other:
         the state begins empty, and a window's first character is read and not predicted. NaN without any."""
@@ -444,6 +452,12 @@ class CharacterModel:
     ) -> tuple[tf.Tensor, tf.Tensor]:
         outputs, state = self.network.step(parameters, prepared, ids, state)
         return outputs @ parameters["output/kernel"] + parameters["output/bias"], state
+
+    def _next_probabilities(
+        self, parameters: Mapping[str, tf.Tensor], last: tf.Tensor, state: tf.Tensor
+    ) -> tf.Tensor:
+        logits, _ = self._logits(parameters, self.network.prepared(parameters), last, state)
+        return tf.nn.softmax(logits)
 
     def _read_chunk(
         self, parameters: Mapping[str, tf.Tensor], ids: tf.Tensor, state: tf.Tensor, steps: tf.Tensor

@@ -1,0 +1,475 @@
+// The page to play with: each panel asks the routes that every program may ask, and shows what they answer.
+"use strict";
+
+const $ = id => document.getElementById(id);
+const SVG = "http://www.w3.org/2000/svg";
+const GONE = "The server does not answer; is it still running?";
+const KINDS = {words: "vectors", sentiment: "sentiment", handwriting: "labelling", text: "language-model"};
+const percent = share => share > 0 && share < .001 ? "under 0.1 %"
+  : `${(100 * share).toFixed(share > .99 && share < 1 || share < .01 ? 1 : 0)} %`;
+const rest = milliseconds => new Promise(done => setTimeout(done, milliseconds));
+
+/** An element with attributes (functions listen, `share` is a custom property) and children. */
+function make(tag, attributes = {}, ...children) {
+  const made = /^(svg|text|circle|line|polyline|title)$/.test(tag)
+    ? document.createElementNS(SVG, tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") made.addEventListener(name, value);
+    else if (name === "share") made.style.setProperty("--share", value.toFixed(4));
+    else made.setAttribute(name, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+// asking
+
+let key = null, keyGiven = null;
+
+/** The JSON that a route answers. Throws an error whose message is a sentence; `near` are other spellings. */
+async function ask(path, body) {
+  const headers = key ? {Authorization: `Bearer ${key}`} : {};
+  const options = body ? {method: "POST", body: JSON.stringify(body), headers: {...headers, "Content-Type": "application/json"}} : {headers};
+  let answer, said;
+  try {
+    answer = await fetch(path, {...options, cache: "no-store"});
+    said = await answer.json();
+  } catch { throw new Error(GONE) }
+  if (answer.status === 401) {
+    await new Promise(done => { keyGiven = done; $("key").hidden = false; $("key-value").focus() });
+    return ask(path, body);
+  }
+  if (!answer.ok) throw Object.assign(new Error(said.error.message), said.error);
+  return said;
+}
+
+$("key").addEventListener("submit", event => {
+  event.preventDefault();
+  key = $("key-value").value;
+  $("key-value").value = "";
+  $("key").hidden = true;
+  keyGiven();
+});
+
+/** A place that says what went wrong: runs work, and drops it where newer work has begun. */
+function teller(id) {
+  let newest = 0;
+  return async (work, instead = () => []) => {
+    const mine = ++newest, current = () => mine === newest;
+    try {
+      await work(current);
+      if (current()) $(id).replaceChildren();
+    } catch (error) {
+      if (current()) $(id).replaceChildren(error.message, ...instead(error));
+    }
+  };
+}
+
+/** Calls a function once nothing has asked for it for some milliseconds. */
+function settled(milliseconds, call) {
+  let timer;
+  return (...given) => { clearTimeout(timer); timer = setTimeout(call, milliseconds, ...given) };
+}
+
+const bar = (head, share, said) => make("li", {}, head, make("i", {share: Math.max(share, 0)}), make("span", {}, said));
+const chip = (text, call) => make("button", {type: "button", click: () => call(text)}, text);
+
+// words
+
+const told = teller("words-says"), trail = [];
+
+function showWord(word) {
+  return told(async current => {
+    const map = await ask(`v1/words/${encodeURIComponent(word)}/map?n=40`);
+    if (!current()) return;
+    const known = trail.indexOf(map.word);
+    if (known >= 0) trail.length = known;
+    trail.push(map.word);
+    $("word").value = map.word;
+    $("trail").hidden = trail.length < 2;
+    $("trail").replaceChildren(...trail.flatMap((each, place) => place ? ["›", chip(each, showWord)] : [chip(each, showWord)]));
+    $("near-title").textContent = `Nearest to “${map.word}”`;
+    $("near").replaceChildren(...map.places.slice(1, 13).map(each => bar(chip(each.word, showWord), each.similarity, each.similarity.toFixed(2))));
+    $("word-answer").hidden = false;
+    drawMap(mapped = map);
+  }, error => (error.near || []).map(each => chip(each, showWord)));
+}
+
+let mapped = null;
+
+/** Draws the map in the pixels it has; a label stands where it covers neither a label nor a point. */
+function drawMap({word, places, share}) {
+  const wide = Math.max($("map").clientWidth, 280), high = Math.max(.75 * wide, 260);
+  $("map").setAttribute("viewBox", `0 0 ${wide} ${high}`);
+  const between = (values, size, margin) => {
+    const low = Math.min(...values), spread = Math.max(...values) - low || 1;
+    return values.map(value => margin + (value - low) / spread * (size - 2 * margin));
+  };
+  const xs = between(places.map(each => each.x), wide, 50), ys = between(places.map(each => each.y), high, 28);
+  const labels = [], drawn = [];
+  const covered = (left, top, right, bottom) => left < 2 || right > wide - 2 || top < 2 || bottom > high - 2
+    || labels.some(box => left < box[2] && right > box[0] && top < box[3] && bottom > box[1])
+    || xs.some((x, place) => x > left - 2 && x < right + 2 && ys[place] > top && ys[place] < bottom);
+  places.forEach((each, place) => {
+    const x = xs[place], y = ys[place], length = 7.6 * each.word.length + 3, centre = place ? "" : "centre";
+    const walk = {class: centre, click: () => showWord(each.word)};
+    const said = `${each.word} ${each.similarity.toFixed(2)}`;
+    drawn.push(make("circle", {...walk, cx: x, cy: y, r: place ? 3.5 : 5.5}, make("title", {}, said)));
+    const left = [x + 8, x - 8 - length, x - length / 2, x - length / 2], base = [y + 4, y + 4, y - 9, y + 19];
+    const side = left.findIndex((at, side) => !covered(at, base[side] - 12, at + length, base[side] + 4));
+    if (side < 0) return;
+    labels.push([left[side], base[side] - 12, left[side] + length, base[side] + 4]);
+    drawn.push(make("text", {...walk, x: left[side], y: base[side]}, each.word));
+  });
+  $("map").replaceChildren(...drawn);
+  $("map-title").textContent = `Map of “${word}” and its ${places.length - 1} nearest words, some of them without`
+    + ` a label. The plane holds ${percent(share)} of how they differ.`;
+}
+
+addEventListener("resize", settled(150, () => { if (mapped) drawMap(mapped) }));
+$("word-form").addEventListener("submit", event => { event.preventDefault(); showWord($("word").value.trim()) });
+
+const toldAnalogy = teller("analogy-says");
+$("analogy-form").addEventListener("submit", event => {
+  event.preventDefault();
+  const [a, b, c] = ["a", "b", "c"].map(id => $(id).value.trim());
+  toldAnalogy(async current => {
+    $("analogy").replaceChildren();
+    const {answers} = await ask("v1/words/analogy", {a, b, c, n: 5});
+    if (current()) $("analogy").replaceChildren(...answers.map(each => bar(chip(each.word, showWord), each.similarity, each.similarity.toFixed(2))));
+  }, error => (error.near || []).map(near => chip(near, () => {
+    for (const id of ["a", "b", "c"]) if (error.message.includes(`'${$(id).value.trim()}'`)) $(id).value = near;
+    $("analogy-form").requestSubmit();
+  })));
+});
+
+async function beginWords() {
+  const document = await ask("openapi.json");
+  const body = resolved(document, document.paths["/v1/words/analogy"].post.requestBody.content["application/json"].schema);
+  const examples = body.examples[0];
+  for (const id of ["a", "b", "c"]) $(id).value = examples[id];
+  $("word-examples").replaceChildren(...["a", "b", "c"].map(id => chip(examples[id], showWord)));
+  await showWord(examples.a);
+}
+
+// sentiment
+
+const REVIEWS = [
+  "A wonderful film: the actors are great and the story is moving.",
+  "The plot is dull, the acting is poor, and I was bored from the beginning to the end.",
+  "This is not a good film. I had hoped for more.",
+  "Not bad at all; nobody could say that it was boring.",
+];
+const toldReview = teller("sentiment-says");
+
+const readReview = () => toldReview(async current => {
+  const text = $("review").value;
+  if (!text.trim()) { $("verdict").hidden = true; return }
+  const answer = await ask("v1/sentiment", {input: text, trajectory: true});
+  if (!current()) return;
+  const [found] = answer.results, labels = Object.keys(found.probabilities);
+  // Of two labels the one that praises is at the right end; of more the likeliest.
+  const good = labels.length === 2 ? labels.find(each => /^pos|good/i.test(each)) || labels[1] : found.label;
+  const other = labels.length === 2 ? labels.find(each => each !== good) : "others";
+  $("verdict").hidden = false;
+  $("verdict-label").textContent = found.label;
+  $("verdict-share").textContent = percent(found.probabilities[found.label]);
+  $("verdict-bar").firstChild.style.setProperty("--share", found.probabilities[good]);
+  $("end-low").textContent = other;
+  $("end-high").textContent = good;
+  drawReading(Array.from(text), found.trajectory, good);
+  $("sentiment-notes").textContent = [
+    found.cut ? `The first ${found.cut} words were not read: the text is too long.` : "",
+    answer.synthetic ? "The model was trained on reviews that a program made, so it knows few words." : "",
+  ].join(" ");
+});
+
+function drawReading(characters, trajectory, good) {
+  const odds = trajectory.map(({probabilities}) => { const p = Math.min(Math.max(probabilities[good], 1e-6), 1 - 1e-6); return Math.log(p / (1 - p)) });
+  const moved = odds.map((each, place) => each - (place ? odds[place - 1] : 0));
+  const most = Math.max(1, ...moved.map(Math.abs)), tinted = [];
+  let behind = 0;
+  trajectory.forEach((word, place) => {
+    tinted.push(characters.slice(behind, word.start).join(""));
+    const way = `${moved[place] < 0 ? "−" : "+"}${Math.abs(moved[place]).toFixed(2)}`;
+    tinted.push(make("mark", {class: moved[place] < 0 ? "down" : "up", share: Math.abs(moved[place]) / most, title: `${way} nats; ${good} ${percent(word.probabilities[good])} after it`}, word.text));
+    behind = word.end;
+  });
+  $("tinted").replaceChildren(...tinted, characters.slice(behind).join(""));
+  const shares = trajectory.map(word => word.probabilities[good]);
+  const x = place => 44 + place / Math.max(shares.length - 1, 1) * 586, y = share => 134 - share * 120;
+  $("course").replaceChildren(...[0, .5, 1].flatMap(share => [
+    make("line", {x1: 44, x2: 630, y1: y(share), y2: y(share)}), make("text", {x: 2, y: y(share) + 4}, `${100 * share} %`)]),
+    make("polyline", {points: shares.map((share, place) => `${x(place).toFixed(1)},${y(share).toFixed(1)}`).join(" ")}));
+  $("course-title").textContent = `How likely “${good}” was after each word: from ${percent(shares[0] ?? .5)} to ${percent(shares.at(-1) ?? .5)} over ${shares.length} words.`;
+}
+
+$("review").addEventListener("input", settled(200, readReview));
+$("review-examples").append(...REVIEWS.map(text => chip(text, () => { $("review").value = text; readReview() })));
+
+// handwriting
+
+const ROWS = 16, COLUMNS = 8, INK = [160, 240], PEN = .72;
+const cells = [], toldWriting = teller("handwriting-says");
+
+/** Strokes ([x, y] of the cell, in its pixels) as 16 x 8 bits: fitted into the frame with their shape kept, as
+ * the letters of the training set are. */
+function bitsOf(strokes) {
+  const points = strokes.flat(), xs = points.map(point => point[0]), ys = points.map(point => point[1]);
+  const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+  const scale = Math.min((COLUMNS - 1) / (right - left || 1), (ROWS - 1) / (bottom - top || 1), .25);
+  const at = ([x, y]) => [(x - (left + right) / 2) * scale + (COLUMNS - 1) / 2, (y - (top + bottom) / 2) * scale + (ROWS - 1) / 2];
+  const lines = strokes.flatMap(stroke => stroke.map((point, place) => [at(stroke[Math.max(place - 1, 0)]), at(point)]));
+  return Array.from({length: ROWS * COLUMNS}, (_, bit) =>
+    lines.some(([from, to]) => distance([bit % COLUMNS, Math.floor(bit / COLUMNS)], from, to) < PEN) ? 1 : 0);
+}
+
+function distance([x, y], [x1, y1], [x2, y2]) {
+  const dx = x2 - x1, dy = y2 - y1, along = dx || dy ? Math.min(Math.max(((x - x1) * dx + (y - y1) * dy) / (dx * dx + dy * dy), 0), 1) : 0;
+  return Math.hypot(x - x1 - along * dx, y - y1 - along * dy);
+}
+
+function addCell() {
+  const number = cells.length + 1;
+  const ink = make("canvas", {class: "ink", width: INK[0], height: INK[1], "aria-hidden": "true"});
+  const bits = make("canvas", {class: "bits", width: 96, height: 192, tabindex: 0, role: "application"});
+  const cell = {number, ink, bits, strokes: [], set: null, cursor: null};
+  const at = event => { const box = ink.getBoundingClientRect(); return [(event.clientX - box.left) * INK[0] / box.width, (event.clientY - box.top) * INK[1] / box.height] };
+  ink.addEventListener("pointerdown", event => { ink.setPointerCapture(event.pointerId); cell.strokes.push([at(event)]); drawn(cell) });
+  ink.addEventListener("pointermove", event => {
+    if (!ink.hasPointerCapture(event.pointerId)) return;
+    cell.strokes.at(-1).push(...(event.getCoalescedEvents?.() ?? []).map(at), at(event));
+    drawn(cell);
+  });
+  bits.addEventListener("focus", () => { cell.cursor ??= 0; paint(cell) });
+  bits.addEventListener("blur", () => { cell.cursor = null; paint(cell) });
+  bits.addEventListener("keydown", event => {
+    const step = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -COLUMNS, ArrowDown: COLUMNS}[event.key];
+    if (step) cell.cursor = (cell.cursor + step + ROWS * COLUMNS) % (ROWS * COLUMNS);
+    else if (event.key === " ") { cell.set ??= new Array(ROWS * COLUMNS).fill(0); cell.set[cell.cursor] ^= 1 }
+    else if (event.key === "Delete") { cell.strokes = []; cell.set = null }
+    else return;
+    event.preventDefault();
+    paint(cell);
+    if (!step) readWriting();
+  });
+  cells.push(cell);
+  $("cells").append(make("div", {class: "cell", role: "group", "aria-label": `Cell ${number}`}, ink, bits));
+  paint(cell);
+}
+
+function drawn(cell) { cell.set = bitsOf(cell.strokes); paint(cell); readWriting() }
+
+function paint(cell) {
+  const style = getComputedStyle(document.documentElement), colour = name => style.getPropertyValue(name);
+  const ink = cell.ink.getContext("2d");
+  ink.clearRect(0, 0, ...INK);
+  Object.assign(ink, {lineWidth: 9, lineCap: "round", lineJoin: "round", strokeStyle: colour("--ink")});
+  for (const stroke of cell.strokes) {
+    ink.beginPath();
+    ink.moveTo(...stroke[0]);
+    stroke.forEach(point => ink.lineTo(...point));
+    ink.stroke();
+  }
+  const bits = cell.bits.getContext("2d"), side = 12;
+  for (let bit = 0; bit < ROWS * COLUMNS; bit++) {
+    const [x, y] = [bit % COLUMNS * side, Math.floor(bit / COLUMNS) * side];
+    bits.fillStyle = colour(cell.set?.[bit] ? "--accent" : "--paper");
+    bits.fillRect(x, y, side, side);
+    bits.strokeStyle = colour(bit === cell.cursor ? "--other" : "--line");
+    bits.lineWidth = bit === cell.cursor ? 3 : 1;
+    bits.strokeRect(x + 1, y + 1, side - 2, side - 2);
+  }
+  const count = cell.set ? cell.set.reduce((sum, bit) => sum + bit, 0) : 0;
+  const place = cell.cursor === null ? "" : `, at row ${Math.floor(cell.cursor / COLUMNS) + 1}, column ${cell.cursor % COLUMNS + 1}`;
+  cell.bits.setAttribute("aria-label", `Bits of cell ${cell.number}: ${count} set${place}`);
+}
+
+const readWriting = settled(120, () => toldWriting(async current => {
+  const letters = cells.filter(cell => cell.set?.includes(1));
+  if (!letters.length) { $("readings").replaceChildren(); return }
+  const frames = letters.map(({set}) => Array.from({length: ROWS}, (_, row) => set.slice(row * COLUMNS, (row + 1) * COLUMNS).join("")));
+  const {results: [found]} = await ask("v1/labels", {input: [frames], alternatives: 4});
+  if (current()) $("readings").replaceChildren(reading("Read", found));
+}));
+
+function reading(title, found) {
+  const letters = found.frames.map(frame => make("li", {}, make("b", {}, frame.label), percent(frame.probability),
+    ...frame.alternatives.slice(1).map(each => make("small", {}, `${each.label} ${percent(each.probability)}`))));
+  return make("div", {}, make("h3", {}, title), make("p", {class: "word-read"}, found.text), make("ol", {class: "letters"}, ...letters));
+}
+
+for (let number = 0; number < 6; number++) addCell();
+$("cells-more").addEventListener("click", addCell);
+$("cells-clear").addEventListener("click", () => { for (const cell of cells) { Object.assign(cell, {strokes: [], set: null}); paint(cell) } readWriting() });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => cells.forEach(paint));
+
+// text
+
+const PIECE = 48, PACE = matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 16; // characters, ms each
+const toldText = teller("text-says");
+// `anchor` is where the piece began that is being shown: its state, or the seed text and its random seed.
+let writing = null;
+
+const temperature = () => Number($("temperature").value);
+
+async function piece(length) {
+  const answer = await ask("v1/text/generate", {...writing.anchor, length, temperature: writing.temperature, return_state: true});
+  return {text: Array.from(answer.text), state: answer.state, seed: answer.seed};
+}
+
+/** Stands exactly behind the characters shown, though the model was ahead: the same characters once more, whose
+ * random numbers the state holds, and no further. */
+async function rewind() {
+  if (!writing.piece.text.length) return;
+  if (writing.shown === writing.piece.text.length) writing.anchor = {state: writing.piece.state};
+  else if (writing.shown) {
+    const again = await piece(writing.shown), same = again.text.join("") === writing.piece.text.slice(0, writing.shown).join("");
+    writing.anchor = same ? {state: again.state} : {seed_text: writing.seed + writing.made.join("")};
+  }
+  writing.piece = {text: []};
+  writing.shown = 0;
+}
+
+const write = () => toldText(async () => {
+  if (!$("length").reportValidity()) return;
+  if (!writing) {
+    writing = {seed: $("seed").value, anchor: {seed_text: $("seed").value}, made: [], piece: {text: []}, shown: 0, temperature: temperature()};
+    $("page-text").replaceChildren(make("span", {class: "given"}, writing.seed));
+    $("written").hidden = false;
+    $("likely").replaceChildren();
+    $("likely-title").replaceChildren();
+  }
+  const mine = writing;
+  mine.running = true;
+  buttons();
+  try {
+    for (let left = Number($("length").value); left > 0 && mine.running && mine === writing; left--) {
+      if (mine.temperature !== temperature()) { await rewind(); mine.temperature = temperature() }
+      if (mine.shown === mine.piece.text.length) {
+        if (mine.piece.state) mine.anchor = {state: mine.piece.state};
+        const next = await piece(Math.min(PIECE, left));
+        if (mine !== writing) return;
+        if (mine.anchor.state === undefined) mine.anchor.seed = next.seed;
+        Object.assign(mine, {piece: next, shown: 0});
+      }
+      show(mine.piece.text[mine.shown++]);
+      if (PACE) await rest(PACE);
+    }
+    if (mine === writing) await surprise();
+  } finally {
+    mine.running = false;
+    buttons();
+  }
+});
+
+function show(character) {
+  const place = writing.made.push(character) - 1;
+  $("page-text").append(make("mark", {click: () => look(place)}, character));
+  $("place").max = place;
+}
+
+/** Tints each character by the bits it cost the model. */
+async function surprise() {
+  const mine = writing, before = Array.from(mine.seed).length, count = mine.made.length;
+  const {bits} = await ask("v1/text/score", {text: mine.seed + mine.made.join(""), per_character: true});
+  if (mine !== writing) return;
+  const marks = $("page-text").querySelectorAll("mark");
+  for (let place = 0; place < count; place++) {
+    const cost = bits[before + place];
+    marks[place].classList.toggle("s1", cost >= 2 && cost < 4);
+    marks[place].classList.toggle("s2", cost >= 4 && cost < 7);
+    marks[place].classList.toggle("s3", cost >= 7);
+  }
+}
+
+function look(place) {
+  $("place").value = place;
+  $("place").setAttribute("aria-valuetext", `character ${place + 1}: ${named(writing.made[place])}`);
+  $("page-text").querySelector(".here")?.classList.remove("here");
+  $("page-text").querySelectorAll("mark")[place].classList.add("here");
+  likely(place);
+}
+
+const named = character => ({" ": "space", "\n": "line break", "\t": "tab"})[character] ?? character;
+const toldLikely = teller("text-says");
+const likely = settled(100, place => toldLikely(async current => {
+  const text = writing.seed + writing.made.slice(0, place).join("");
+  const {following} = await ask("v1/text/next", {text, n: 6});
+  if (!current()) return;
+  $("likely-title").textContent = `In place of “${named(writing.made[place])}”`;
+  $("likely").replaceChildren(...following.map(each => {
+    const line = bar(make("span", {class: "letter"}, named(each.character)), each.probability, percent(each.probability));
+    line.classList.toggle("here", each.character === writing.made[place]);
+    return line;
+  }));
+}));
+
+function buttons() {
+  $("write").textContent = writing?.running ? "Pause" : writing ? "Go on" : "Write";
+  $("again").disabled = !writing;
+}
+
+$("write").addEventListener("click", () => { if (writing?.running) writing.running = false; else write() });
+$("again").addEventListener("click", () => { if (writing) writing.running = false; writing = null; $("written").hidden = true; buttons() });
+$("temperature").addEventListener("input", () => { $("temperature-value").textContent = temperature().toString() });
+$("place").addEventListener("input", () => look(Number($("place").value)));
+
+// about
+
+const toldAbout = teller("about-says");
+
+// What says how good a model is stands before what says how large it is.
+const QUALITY = /accuracy|auc|bits|error|f1|loss|perplexity/;
+
+function modelCard(model) {
+  const first = ([name]) => QUALITY.test(name) ? 0 : 1;
+  const shown = value => Number.isInteger(value) ? value.toLocaleString("en") : value.toPrecision(4);
+  const figures = Object.entries(model.figures).sort((one, other) => first(one) - first(other)).map(([name, value]) =>
+    make("div", {}, make("dt", {}, name.replaceAll("_", " ")), make("dd", {}, shown(value))));
+  const lineage = model.lineage.map(each => make("li", {title: each.identity}, `${each.kind} `, make("code", {}, each.identity.slice(0, 12))));
+  return make("div", {class: "model"}, make("h3", {}, model.kind.replaceAll("-", " ")),
+    make("p", {class: "note"}, `Version ${model.version.slice(0, 12)}, made ${model.made.slice(0, 16).replace("T", " ")}`),
+    make("dl", {}, ...figures), make("p", {class: "note"}, "Made from"),
+    make("ol", {class: "lineage"}, make("li", {}, model.kind), ...lineage));
+}
+
+const showTraffic = () => toldAbout(async () => {
+  const routes = (await ask("v1/traffic")).filter(each => /^\/v1\/(?!traffic|models)/.test(each.route));
+  $("traffic").replaceChildren(...routes.map(each => make("tr", {}, make("td", {}, make("code", {}, each.route)),
+    ...[each.requests, each.errors, each.median_ms.toFixed(1), each.p95_ms.toFixed(1)].map(value => make("td", {}, value)))));
+});
+
+// panels
+
+const panels = [...document.querySelectorAll("main > section")];
+
+function open() {
+  const wanted = panels.find(each => `#${each.id}` === location.hash) ?? panels[0];
+  for (const panel of panels) panel.hidden = panel !== wanted;
+  for (const link of document.querySelectorAll("header nav a"))
+    if (link.hash === `#${wanted.id}`) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
+  document.title = `${wanted.querySelector("h2").textContent} · Wordloom`;
+  if (wanted.id === "about") showTraffic();
+}
+
+const resolved = (document, schema) => schema.$ref ? schema.$ref.slice(2).split("/").reduce((at, part) => at[part], document) : schema;
+
+async function begin() {
+  const {data, absent} = await ask("v1/models");
+  for (const [panel, kind] of Object.entries(KINDS)) {
+    if (!(kind in absent)) continue;
+    const says = $(panel).querySelector(".absent");
+    says.replaceChildren(`No model of this kind is served. This makes one: `, make("code", {}, absent[kind]), " Then serve its folder.");
+    says.hidden = false;
+    $(panel).querySelector(".present").hidden = true;
+  }
+  $("models").replaceChildren(...data.map(modelCard));
+  if (!("vectors" in absent)) await beginWords();
+  performance.mark("first view");
+}
+
+addEventListener("hashchange", () => { open(); $("panels").focus({preventScroll: true}); scrollTo(0, 0) });
+setInterval(() => { if (!$("about").hidden && !document.hidden) showTraffic() }, 2000);
+open();
+begin().catch(error => { for (const says of document.querySelectorAll(".says")) says.textContent = error.message });

@@ -1,0 +1,258 @@
+"""The page in a real browser, used as a person would, on small trained models. Needs Debian's chromium.
+
+Screenshots lie in pytest's temporary folder, named in the summary of the first test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving import application, models
+from serving.settings import ServingSettings
+from serving.text import Text
+from serving.words import Words
+from tests import page_models
+from tests.test_application import served
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (make install)")
+CHROMIUM = shutil.which("chromium")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed (apt-get install chromium)"),
+]
+SHAPES: dict[str, dict[str, Any]] = {
+    "light": {"viewport": {"width": 1100, "height": 800}},
+    "dark": {"viewport": {"width": 1100, "height": 800}, "color_scheme": "dark"},
+    "narrow": {"viewport": {"width": 360, "height": 740}, "has_touch": True},
+}
+PANELS = ("Words", "Sentiment", "Handwriting", "Text", "About")
+PATIENCE = 30_000  # ms that a condition may take on a busy machine; what fails waits so long, nothing else
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    page_models.make(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(home: Path) -> Iterator[str]:
+    """All kinds of models, served without Ray."""
+    found = models.find(str(home))
+    openers = {models.VECTORS: Words.open, models.LANGUAGE_MODEL: Text.open}
+    cores = {kind: openers[kind](model.location) for kind, model in found.items() if kind in openers}
+    with served(application.build(cores, found, ServingSettings())) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        yield (made := driver.chromium.launch(executable_path=CHROMIUM, args=["--no-proxy-server"]))
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("screenshots")
+
+
+class Visit:
+    """A page in a browser of a certain shape, and what it asked for and complained of."""
+
+    def __init__(self, context: Any, url: str) -> None:
+        self.url = url
+        self.page = context.new_page()
+        self.page.set_default_timeout(PATIENCE)
+        self.complaints: list[str] = []
+        self.elsewhere: list[str] = []
+        self.page.on("console", self._said)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", self._asked)
+        self.page.goto(f"{url}/")
+        playwright.expect.set_options(timeout=PATIENCE)
+
+    def _said(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+    def _asked(self, request: Any) -> None:
+        if not request.url.startswith(f"{self.url}/"):
+            self.elsewhere.append(request.url)
+
+    def open(self, panel: str) -> Any:
+        """Walks to a panel by its link."""
+        self.page.get_by_role("link", name=panel, exact=True).click()
+        opened = self.page.get_by_role("region", name=panel, exact=True)
+        playwright.expect(opened).to_be_visible()
+        return opened
+
+
+@contextlib.contextmanager
+def visiting(browser: Any, url: str, shape: str = "light") -> Iterator[Visit]:
+    """A visit that must end without a complaint and without a request to anybody else."""
+    context = browser.new_context(**SHAPES[shape])
+    try:
+        visit = Visit(context, url)
+        yield visit
+        assert not visit.complaints
+        assert not visit.elsewhere
+    finally:
+        context.close()
+
+
+def expect(what: Any) -> Any:
+    return playwright.expect(what)
+
+
+def test_the_first_view_is_there_at_once(
+    browser: Any, site: str, record_property: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with visiting(browser, site) as visit:
+        expect(visit.page.locator("#near li").first).to_be_visible()
+        milliseconds = visit.page.evaluate("performance.getEntriesByName('first view')[0].startTime")
+        record_property("first_view_milliseconds", milliseconds)
+        with capsys.disabled():
+            print(f"\nfirst view with its answer after {milliseconds:.0f} ms")
+
+
+def test_words_are_looked_up_walked_along_and_compared(browser: Any, site: str) -> None:
+    with visiting(browser, site) as visit:
+        panel = visit.open("Words")
+        panel.get_by_label("A word").fill("Music")
+        panel.get_by_label("A word").press("Enter")
+        expect(panel.get_by_role("heading", name="Nearest to “music”")).to_be_visible()
+        first = panel.locator("#near button").first
+        word = first.inner_text()
+        first.click()
+        expect(panel.get_by_role("heading", name=f"Nearest to “{word}”")).to_be_visible()
+        expect(panel.locator("#trail button")).to_have_text(["music", word])
+        shares = panel.locator("#near span").all_inner_texts()
+        assert shares == sorted(shares, reverse=True) and len(shares) == 12
+        expect(panel.locator("#map circle")).to_have_count(41)
+        panel.locator("#map text").filter(has_not_text=word).last.click()
+        expect(panel.locator("#trail button")).to_have_count(3)
+        for name, asked in (("a", "film"), ("b", "was"), ("c", "music")):
+            panel.get_by_label(name, exact=True).fill(asked)
+        panel.get_by_role("button", name="Answer").click()
+        expect(panel.locator("#analogy li")).to_have_count(5)
+
+
+def test_an_unknown_word_is_a_sentence_with_near_spellings(browser: Any, site: str) -> None:
+    with visiting(browser, site) as visit:
+        panel = visit.open("Words")
+        panel.get_by_label("A word").fill("musik")
+        panel.get_by_role("button", name="Look up").click()
+        expect(panel.get_by_role("status").first).to_contain_text("The word 'musik' is not in the vocabulary")
+        panel.get_by_role("status").first.get_by_role("button", name="music").click()
+        expect(panel.get_by_role("heading", name="Nearest to “music”")).to_be_visible()
+        expect(panel.get_by_role("status").first).to_be_empty()
+        # Chromium notes each answer that is an error; it was asked for.
+        assert len(visit.complaints) == 1 and "404" in visit.complaints.pop()
+
+
+def test_text_is_written_paused_and_goes_on_from_the_same_state(browser: Any, site: str) -> None:
+    with visiting(browser, site) as visit:
+        panel = visit.open("Text")
+        bodies = []
+        visit.page.on("request", lambda request: bodies.append((request.url, request.post_data_json)))
+        panel.get_by_label("Begins with").fill("the film was ")
+        panel.get_by_label("Characters").fill("400")
+        panel.get_by_role("button", name="Write").click()
+        made = panel.locator("#page-text")
+        expect(made.locator("mark").nth(20)).to_be_visible()
+        panel.get_by_role("button", name="Pause").click()
+        expect(panel.get_by_role("button", name="Go on")).to_be_visible()
+        before = made.inner_text()
+        assert before.startswith("the film was ") and 33 < len(before) < 413
+        panel.get_by_label("Temperature").fill("0")
+        panel.get_by_label("Characters").fill("60")
+        panel.get_by_role("button", name="Go on").click()
+        expect(panel.get_by_role("button", name="Pause")).to_be_visible()
+        expect(panel.get_by_role("button", name="Go on")).to_be_visible()
+        after = made.inner_text()
+        assert after.startswith(before) and len(after) == len(before) + 60
+        # The coldest continuation of what stands there is one text: the state was the one behind it.
+        wanted = visit.page.evaluate(
+            "text => ask('v1/text/generate', {seed_text: text, temperature: 0, length: 60})", before
+        )
+        assert after.removeprefix(before) == wanted["text"]
+        asked = [body for url, body in bodies if url.endswith("/generate") and "state" in (body or {})]
+        assert {body["temperature"] for body in asked} >= {0}
+        made.locator("mark").nth(3).click()
+        expect(panel.locator("#likely li")).to_have_count(6)
+        expect(made.locator("mark").nth(3)).to_have_class("here")
+        panel.get_by_label("Look at a character").press("ArrowRight")
+        expect(made.locator("mark").nth(4)).to_have_class("here")
+        panel.get_by_role("button", name="Begin again").click()
+        expect(panel.get_by_role("button", name="Write")).to_be_visible()
+
+
+def test_about_shows_versions_lineage_figures_and_live_requests(browser: Any, site: str, home: Path) -> None:
+    with visiting(browser, site) as visit:
+        panel = visit.open("About")
+        listed = visit.page.evaluate("ask('v1/models')")["data"]
+        assert len(listed) >= 2
+        for model in (models.find(str(home))[each["kind"]] for each in listed):
+            kind = model.kind
+            card = panel.locator(".model").filter(
+                has=visit.page.get_by_role("heading", name=kind.replace("-", " "))
+            )
+            expect(card).to_contain_text(model.version[:12])
+            for _, identity in model.lineage:
+                expect(card).to_contain_text(identity[:12])
+        row = panel.locator("tbody tr").filter(has_text="/v1/words/{word}/map")
+        before = int(row.locator("td").nth(1).inner_text())
+        visit.page.evaluate("ask('v1/words/film/map')")
+        expect(row.locator("td").nth(1)).to_have_text(str(before + 1))
+
+
+def test_a_kind_without_a_model_says_what_makes_one(browser: Any, home: Path) -> None:
+    found = {models.VECTORS: models.find(str(home))[models.VECTORS]}
+    cores = {models.VECTORS: Words.open(found[models.VECTORS].location)}
+    with served(application.build(cores, found)) as url, visiting(browser, url) as visit:
+        for panel, command in (("Text", "wordloom train language-model"), ("Sentiment", "train sentiment")):
+            opened = visit.open(panel)
+            expect(opened).to_contain_text(command)
+            expect(opened.locator(".present")).to_be_hidden()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_panel_is_accessible_fits_and_has_its_picture(
+    browser: Any, site: str, album: Path, shape: str
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    with visiting(browser, site, shape) as visit:
+        for panel in PANELS:
+            fill(visit, panel)
+            found = axe.run(visit.page)
+            assert not found.response["violations"], found.generate_report()
+            wide = visit.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+            assert wide[0] <= wide[1], f"{panel} is wider than the window"
+            visit.page.screenshot(path=album / f"{panel.lower()}-{shape}.png", full_page=True)
+    assert len(list(album.glob(f"*-{shape}.png"))) == len(PANELS)
+
+
+def fill(visit: Visit, panel: str) -> None:
+    """Makes a panel show its answers."""
+    opened = visit.open(panel)
+    if panel == "Words":
+        opened.get_by_role("button", name="Answer").click()
+        expect(opened.locator("#analogy li")).to_have_count(5)
+        expect(opened.locator("#near li")).to_have_count(12)
+    elif panel == "Text":
+        opened.get_by_label("Characters").fill("80")
+        opened.get_by_label("Temperature").fill("1.2")
+        opened.get_by_role("button", name="Write").click()
+        expect(opened.get_by_role("button", name="Go on")).to_be_visible()
+        opened.locator("mark").nth(5).click()
+        expect(opened.locator("#likely li")).to_have_count(6)
+    elif panel == "About":
+        expect(opened.locator("tbody tr").first).to_be_visible()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from cluster import metrics
 from serving import application, client, reference
 from serving.models import LANGUAGE_MODEL, VECTORS
 from serving.settings import ServingSettings
-from serving.text import Text
+from serving.text import Scored, Text
 from serving.words import Words
 from tests.cores import MODELS, FakeLanguageModel, tiny_vectors
 
@@ -406,35 +405,33 @@ def test_requests_are_counted_by_route_and_never_by_what_was_asked(
     assert "secret" not in repr(seen)
 
 
-class Slow(FakeLanguageModel):
-    """Waits in its first call until it may go on."""
+class Slow(Text):
+    """Counts the requests that came in, and answers none before it may."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.entered, self.go = threading.Event(), threading.Event()
+        super().__init__(FakeLanguageModel())
+        self.entered, self.go = threading.Semaphore(0), threading.Event()
 
-    def scores(self, texts: Any) -> Any:
-        self.entered.set()
+    def score(self, text: str) -> Scored:
+        self.entered.release()
         assert self.go.wait(30)
-        return super().scores(texts)
+        return super().score(text)
 
 
 def test_what_is_too_much_is_refused_at_once_and_probes_never() -> None:
-    model = Slow()
+    core = Slow()
     limits = ServingSettings(concurrent=1, queue=1)
-    app = application.build({LANGUAGE_MODEL: Text(model)}, {LANGUAGE_MODEL: MODELS[LANGUAGE_MODEL]}, limits)
+    app = application.build({LANGUAGE_MODEL: core}, {LANGUAGE_MODEL: MODELS[LANGUAGE_MODEL]}, limits)
     with served(app) as address, ThreadPoolExecutor(2) as pool:
         url = f"{address}/v1/text/score"
         inside = [pool.submit(requests.post, url, json={"text": "a"}, timeout=30) for _ in range(2)]
-        assert model.entered.wait(30)
-        deadline = time.monotonic() + 30
-        while (refused := requests.get(f"{address}/v1/models", timeout=10)).ok:
-            assert time.monotonic() < deadline  # the second one is on its way
+        assert all(core.entered.acquire(timeout=30) for _ in inside)
+        refused = requests.get(f"{address}/v1/models", timeout=10)
         assert refused.status_code == 503
         assert refused.headers["Retry-After"] == "1"
         assert error(refused)["code"] == "too_busy"
         assert requests.get(f"{address}/livez", timeout=10).ok
-        model.go.set()
+        core.go.set()
         assert [each.result(30).status_code for each in inside] == [200, 200]
         assert requests.get(f"{address}/v1/models", timeout=10).ok
 

@@ -4,7 +4,7 @@ An artefact is a folder with a ``manifest.json`` that is written last. Readers r
 one, so whatever a crash leaves behind is never read as whole. The manifest holds
 
 - ``kind``: what it is (``corpus``, ``vocabulary``, ``vectors``, ``language-model``, ...);
-- ``format``: the version of the manifest itself;
+- ``format``: the version of the manifest itself (see cluster/manifest.py);
 - ``identity``: sha256 over the kind, the stage's output version, the identities of the inputs and the
   settings; never over code, libraries or places, so a refactor or an upgrade costs no retraining;
 - ``output_version``: a number that a stage raises by hand when its output changes (golden-output tests
@@ -29,7 +29,6 @@ import subprocess
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,55 +36,16 @@ from typing import Any
 from cluster.claim import CLAIMS, take
 from cluster.errors import WordloomError
 from cluster.folder import FileRecord, Folder
+from cluster.manifest import FORMAT, Input, Manifest
 from cluster.probe import PROBES
 
-FORMAT = 1
+__all__ = ["Artefact", "Draft", "Input", "Manifest", "identity_of", "settings_dict"]
+
 MANIFEST = "manifest.json"
 MAKING = "making"
 DRAFT = f"{MAKING}/draft.json"
 PROGRESS = "progress.json"  # below making/: how far the run is, by stages that take long
 LIBRARIES = ("ray", "tensorflow", "keras", "numpy", "pyarrow", "lxml")
-
-
-@dataclass(frozen=True)
-class Input:
-    """Something an artefact is made from: an artefact, or a thing with an identity of its own (a dump)."""
-
-    kind: str
-    identity: str
-    location: str
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What ``manifest.json`` holds; see the module's text."""
-
-    kind: str
-    identity: str
-    output_version: int
-    inputs: dict[str, Input]
-    settings: dict[str, Any]
-    counts: dict[str, Any]
-    files: dict[str, FileRecord]
-    made: dict[str, Any] = field(default_factory=dict)
-    format: int = FORMAT
-
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Manifest:
-        return cls(
-            kind=value["kind"],
-            identity=value["identity"],
-            output_version=value["output_version"],
-            inputs={name: Input(**entry) for name, entry in value["inputs"].items()},
-            settings=value["settings"],
-            counts=value["counts"],
-            files={name: FileRecord(**entry) for name, entry in value["files"].items()},
-            made=value["made"],
-            format=value["format"],
-        )
 
 
 def identity_of(
@@ -142,7 +102,7 @@ class Artefact:
     @property
     def bytes(self) -> int:
         """The size of all its files."""
-        return sum(record.bytes for record in self.manifest.files.values())
+        return self.manifest.bytes
 
     def as_input(self) -> Input:
         return Input(self.kind, self.identity, self.location)
@@ -234,10 +194,11 @@ class Draft:
 
         `files` names every file of the artefact, relative to the folder, all written before.
         """
-        missing = [name for name in files if not self.folder.exists(name)]
-        if missing:
+        there = set(self.folder.names())  # one listing: of a million files each would be a request
+        missing = next((name for name in files if name not in there), None)
+        if missing is not None:
             raise WordloomError(
-                f"{self.location}/{missing[0]} is gone before it was published; run the same command again."
+                f"{self.location}/{missing} is gone before it was published; run the same command again."
             )
         manifest = Manifest(
             kind=self.kind,
@@ -255,7 +216,7 @@ class Draft:
                 "libraries": libraries(),
             },
         )
-        self.folder.write_json(MANIFEST, manifest.to_json())
+        manifest.write(self.folder, MANIFEST)
         self._release()
         self.making.delete()
         self.folder.sweep()
@@ -336,7 +297,7 @@ def _published(folder: Folder) -> Artefact | None:
                 f"{folder.location}/{MANIFEST} has format {value['format']}, this version reads up to "
                 f"{FORMAT}; use a newer wordloom."
             )
-        return Artefact(folder, Manifest.from_json(value))
+        return Artefact(folder, Manifest.from_json(value, folder))
     except (KeyError, TypeError, AttributeError) as error:
         raise WordloomError(
             f"{folder.location}/{MANIFEST} is no manifest of ours ({error!r}); name another folder."

@@ -31,7 +31,7 @@ GCS_PATIENCE = 60  # seconds of trying again; left alone it waits for credential
 PARTIAL = ".partial-"  # leads the name of every file that is still being written
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileRecord:
     """What a file was when it was written: its size in bytes and the sha256 of its content (hex)."""
 

@@ -16,6 +16,7 @@ from rich.tree import Tree
 from cluster.artefact import DRAFT, MAKING, PROGRESS, Artefact, Input, identity_of, settings_dict
 from cluster.errors import WordloomError
 from cluster.folder import Folder
+from cluster.manifest import RowTable
 from cluster.progress import duration, quantity, state
 
 SILENT = 60.0  # seconds without a word after which a run counts as stopped
@@ -139,5 +140,7 @@ def summary(artefact: Artefact) -> dict[str, Any]:
         "bytes": artefact.bytes,
         "made": manifest.made.get("at"),
         "inputs": {name: given.identity for name, given in manifest.inputs.items()},
-        "counts": {name: value for name, value in artefact.counts.items() if not isinstance(value, list)},
+        "counts": {
+            name: value for name, value in artefact.counts.items() if not isinstance(value, list | RowTable)
+        },
     }

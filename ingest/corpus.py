@@ -15,6 +15,7 @@ without opening a file.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,14 @@ class Corpus:
 
     def __init__(self, artefact: Artefact) -> None:
         self.artefact = artefact
-        self.shards = tuple(ShardCounts(**entry) for entry in artefact.counts["shards"])
+
+    def __reduce__(self) -> Any:
+        return Corpus, (self.artefact,)
+
+    @cached_property
+    def shards(self) -> tuple[ShardCounts, ...]:
+        """What is counted of each shard, in the order of the pages."""
+        return tuple(ShardCounts(**entry) for entry in self.artefact.counts["shards"])
 
     @classmethod
     def open(cls, location: str | Path | Folder) -> Corpus:

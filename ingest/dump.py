@@ -12,7 +12,7 @@ import hashlib
 import html
 import json
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import BinaryIO
@@ -142,16 +142,8 @@ def plan(dump: Dump, split_bytes: int) -> list[Split]:
         count = 1 if whole else max(1, round(file.bytes / split_bytes))
         edges = [file.bytes * each // count for each in range(count + 1)]
         for start, stop in pairwise(edges):
-            split = Split(len(splits), file.location, file.format, start, stop, file.bytes)
-            splits.append(
-                replace(
-                    split,
-                    encoding=file.encoding,
-                    prefixes=file.prefixes,
-                    version=file.version,
-                    connections=dump.connections,
-                )
-            )
+            place = (len(splits), file.location, file.format, start, stop, file.bytes)
+            splits.append(Split(*place, file.encoding, file.prefixes, file.version, dump.connections))
     return splits
 
 

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import pyarrow as pa
 
 from cluster import metrics
-from cluster.folder import FileRecord, Folder
+from cluster.folder import Folder
 from ingest import bzip2
 from ingest.documents import Documents, DocumentSplit
+from ingest.ledger import SplitRecord, note
 from ingest.markup import Stripper
 from ingest.pages import Page, PageReader
 from ingest.papers import PaperSplit
 from ingest.settings import IngestSettings
-from ingest.shards import ShardCounts, write_shard
+from ingest.shards import write_shard
 from ingest.splits import Split, read
 from ingest.tokens import Tokeniser
 from ingest.vocabulary import run_of, write_run
 
-SHARDS, RUNS, REDIRECTS, RECORDS = "shards", "counts", "redirects", "splits"
+SHARDS, RUNS, REDIRECTS = "shards", "counts", "redirects"
 REDIRECT_SCHEMA = pa.schema([("title", pa.string()), ("target", pa.string())])
 
 # Characters of text in memory at once; a split with more of it (a gzip file is one split) gives several
@@ -52,57 +52,6 @@ class Reading(Protocol):
     def __iter__(self) -> Iterator[Page]: ...
 
     def sentences(self) -> list[str]: ...
-
-
-@dataclass(frozen=True)
-class SplitRecord:
-    """What became of one split; written last, so a split with a record is finished.
-
-    `runs` (token counts) and `redirects` name files below ``making/``; ``seen`` is kept pages plus all
-    `dropped`; `losses` are sentences.
-    """
-
-    index: int
-    start: int
-    stop: int
-    shards: list[ShardCounts] = field(default_factory=list)
-    files: dict[str, FileRecord] = field(default_factory=dict)
-    runs: list[str] = field(default_factory=list)
-    redirects: list[str] = field(default_factory=list)
-    redirect_count: int = 0
-    seen: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    losses: list[str] = field(default_factory=list)
-
-    @property
-    def pages(self) -> int:
-        return sum(shard.pages for shard in self.shards)
-
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> SplitRecord:
-        shards = [ShardCounts(**entry) for entry in value["shards"]]
-        files = {name: FileRecord(**entry) for name, entry in value["files"].items()}
-        return cls(**{**value, "shards": shards, "files": files})
-
-
-def finished(folder: Folder, making: Folder, splits: Sequence[AnySplit]) -> dict[int, SplitRecord]:
-    """The records of those splits that an earlier run finished and whose files are all there."""
-    records = {name for name in making.names() if name.startswith(f"{RECORDS}/")}
-    if not records:
-        return {}
-    there, beside = set(folder.names()), set(making.names())
-    found = {}
-    for split in splits:
-        if _record_name(split.index) not in records:
-            continue
-        record = SplitRecord.from_json(making.read_json(_record_name(split.index)))
-        whole = there.issuperset(record.files) and beside.issuperset([*record.runs, *record.redirects])
-        if whole and (record.start, record.stop) == (split.start, split.stop):
-            found[split.index] = record
-    return found
 
 
 class ShardMaker:
@@ -164,7 +113,7 @@ class ShardMaker:
             dropped={**reader.dropped, "empty": reader.dropped["empty"] + emptied},
             losses=reader.sentences(),
         )
-        self._making.write_json(_record_name(split.index), record.to_json())
+        note(self._making, record)
         _measure(split, record)
         return record
 
@@ -233,10 +182,6 @@ def _reading(split: AnySplit, settings: IngestSettings) -> Reading:
     if isinstance(split, PaperSplit):
         return split.reading()
     return Documents(split) if isinstance(split, DocumentSplit) else _ExportPages(split, settings)
-
-
-def _record_name(index: int) -> str:
-    return f"{RECORDS}/{index:05d}.json"
 
 
 def _measure(split: AnySplit, record: SplitRecord) -> None:

@@ -42,7 +42,7 @@ HELD_OUT_SHARE = 1 / 50
 DICTIONARY_BYTES = 1 << 30
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ShardCounts:
     """What one shard holds, and what of it is for training; `characters` are code points of the text."""
 

@@ -31,7 +31,7 @@ _CLOSING = b"</mediawiki>"
 _TAIL = 64  # bytes at a split's end that are kept to look for it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Split:
     """The bytes [start, stop) of a dump file of `size` bytes. `index` counts over the whole dump.
 

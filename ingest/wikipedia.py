@@ -8,15 +8,12 @@ was killed goes on with the others. Then the counts are merged and the corpus is
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import os
-import socket
-import threading
-import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,19 +22,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 import ray.data
-from ray.experimental import internal_kv
 
-from cluster import metrics
-from cluster.artefact import DRAFT, MAKING, PROGRESS, Artefact, Draft, Input, identity_of, settings_dict
+from cluster.artefact import DRAFT, MAKING, Artefact, Draft, Input, identity_of, settings_dict
 from cluster.errors import WordloomError
 from cluster.folder import FileRecord, Folder
 from cluster.progress import Reporter, Stage, quantity
 from ingest import texts
 from ingest.corpus import COUNTS, KIND, REDIRECTS
 from ingest.dump import Dump, plan
+from ingest.heartbeat import Heartbeat, listening, tell
+from ingest.ledger import REQUESTS, Ledger, SplitRecord
 from ingest.papers import Papers
 from ingest.settings import IngestSettings
-from ingest.shard_maker import REDIRECT_SCHEMA, RUNS, AnySplit, ShardMaker, SplitRecord, finished
+from ingest.shard_maker import REDIRECT_SCHEMA, RUNS, AnySplit, ShardMaker
+from ingest.shards import ShardCounts
 from ingest.texts import Texts
 from ingest.vocabulary import FAN_IN, merge_runs
 
@@ -45,11 +43,15 @@ from ingest.vocabulary import FAN_IN, merge_runs
 OUTPUT_VERSION = 1
 
 Source = Dump | Texts
-HEARTBEAT = 5.0  # seconds between two notes of how far a run is
 # Ray's own default is to try for ever, which a split that kills every worker (too large for its memory, say)
 # would take literally.
 RETRIES = 5
 
+# A block of Ray Data is one split as long as there are no more than these. Each costs the driver some 8 kB
+# and 10 ms: a million would be 8 GB and three hours.
+BLOCKS = 16_384
+
+AHEAD = 8 * REQUESTS  # small files read ahead of their use
 SAID_LOSSES = 5  # sentences about damage that are shown; the manifest has all
 
 
@@ -57,7 +59,7 @@ SAID_LOSSES = 5  # sentences about damage that are shown; the manifest has all
 class Plan:
     """What `ingest` is going to do in a folder, or has done there.
 
-    `state` is ``new``, ``begun`` (by an earlier run, which finished the splits `finished`), ``published``, or
+    `state` is ``new``, ``begun`` (by an earlier run, which has `finished` so many splits), ``published``, or
     ``taken`` by another artefact.
     """
 
@@ -65,7 +67,8 @@ class Plan:
     location: str
     identity: str
     splits: list[AnySplit]
-    finished: dict[int, SplitRecord]
+    finished: int
+    finished_bytes: int
     state: str
 
     def to_json(self) -> dict[str, Any]:
@@ -76,8 +79,8 @@ class Plan:
             "bytes": self.source.bytes,
             "splits": len(self.splits),
             "expected_shards": len(self.splits),
-            "finished_splits": len(self.finished),
-            "finished_bytes": sum(each.bytes for each in self.splits if each.index in self.finished),
+            "finished_splits": self.finished,
+            "finished_bytes": self.finished_bytes,
             "location": self.location,
             "identity": self.identity,
             "state": self.state,
@@ -91,7 +94,7 @@ class Plan:
             files.append(f"  and {len(self.source.files) - 10:,} more")
         state = {
             "new": "nothing is there yet",
-            "begun": f"{len(self.finished):,} of the splits are finished",
+            "begun": f"{self.finished:,} of the splits are finished",
             "published": "it is there already, nothing would be done",
             "taken": "another artefact lies there; name another folder",
         }[self.state]
@@ -125,13 +128,14 @@ def prepare(source: Source, output: str | Path | Folder, settings: IngestSetting
     inputs = {name: given.identity for name, given in ingest_inputs(source).items()}
     identity = identity_of(KIND, ingest_version(source), inputs, ingest_settings(source, settings))
     splits = _planned(source, settings)
-    state, records = "new", {}
+    state, finished, done = "new", 0, 0
     try:
         state = "published" if Artefact.open(folder).identity == identity else "taken"
     except WordloomError:
         if folder.exists(DRAFT) and folder.read_json(DRAFT).get("identity") == identity:
-            state, records = "begun", finished(folder, folder.child(MAKING), splits)
-    return Plan(source, folder.location, identity, splits, records, state)
+            ledger = Ledger(folder, folder.child(MAKING), splits)
+            state, finished, done = "begun", len(ledger.finished), ledger.bytes
+    return Plan(source, folder.location, identity, splits, finished, done, state)
 
 
 def _planned(source: Source, settings: IngestSettings) -> list[AnySplit]:
@@ -164,17 +168,19 @@ def ingest(
         reporter.say(f"= ingest: reused, {draft.published.counts['pages']:,} pages at {draft.location}")
         return draft.published
     splits = _planned(source, settings)
-    records = finished(draft.folder, draft.making, splits)
-    pending = [split for split in splits if split.index not in records]
-    if records:
-        reporter.say(f"  ingest: {len(records):,} of {len(splits):,} splits were finished by an earlier run")
+    ledger = Ledger(draft.folder, draft.making, splits)
+    pending = [split for split in splits if split.index not in ledger.finished]
+    if ledger.finished:
+        said = f"{len(ledger.finished):,} of {len(splits):,} splits"
+        reporter.say(f"  ingest: {said} were finished by an earlier run")
     with reporter.stage("ingest", total=source.bytes, unit="B", rows="pages") as stage:
-        earlier = [split for split in splits if split.index in records]
-        stage.resume(sum(split.bytes for split in earlier), sum(each.pages for each in records.values()))
-        heartbeat = _Heartbeat(draft.making, source, stage, len(splits), len(records))
+        stage.resume(ledger.bytes, ledger.pages)
+        heartbeat = Heartbeat(
+            draft.making, source.name, source.bytes, stage, len(splits), len(ledger.finished)
+        )
         for record in _made(pending, draft, settings, workers, stage, heartbeat):
-            records[record.index] = record
-        return publish(draft, source, [records[split.index] for split in splits], stage, reporter)
+            ledger.add(record)
+        return publish(draft, source, ledger.records(), stage, reporter)
 
 
 class IngestSplit:
@@ -187,10 +193,33 @@ class IngestSplit:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         split: AnySplit = batch["split"][0]
         try:
-            record = self._maker.make(split, lambda done, pages: _tell(self._channel, split, done, pages))
+            record = self._maker.make(
+                split, lambda done, pages: tell(self._channel, split.index, done, pages)
+            )
         except WordloomError as error:  # a sentence for the user: it needs no trace of the actor
             return {"result": [error]}
         return {"result": [record]}
+
+
+def over_splits(
+    splits: Sequence[AnySplit], actor: type, arguments: tuple[Any, ...], pool: int
+) -> ray.data.Dataset:
+    """The graph: each split, as the row ``split``, through one of `pool` actors made of `arguments`."""
+    items = [{"split": split} for split in splits]
+    rows = ray.data.from_items(items, override_num_blocks=min(len(splits), BLOCKS))
+    with warnings.catch_warnings():
+        # Ray 2.60 warns that this way to name the retries will go, and has no other yet.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return rows.map_batches(
+            actor,
+            fn_constructor_args=arguments,
+            batch_size=1,
+            # One split waits at an actor while it does another: without, an actor idles 0.15 s between two
+            # splits of 0.5 s, until Ray Data has seen that it is free.
+            compute=ray.data.ActorPoolStrategy(size=pool, max_tasks_in_flight_per_actor=2),
+            num_cpus=1,
+            max_task_retries=RETRIES,
+        )
 
 
 def _made(
@@ -199,7 +228,7 @@ def _made(
     settings: IngestSettings,
     workers: int | None,
     stage: Stage,
-    heartbeat: _Heartbeat,
+    heartbeat: Heartbeat,
 ) -> Iterator[SplitRecord]:
     """The records of the pending splits, as they are finished."""
     if not pending:
@@ -208,22 +237,9 @@ def _made(
     pool = min(workers or int(cores), len(pending))
     _quieten()
     channel = f"wordloom-ingest-{draft.identity}/"
-    rows = ray.data.from_items([{"split": split} for split in pending], override_num_blocks=len(pending))
-    with warnings.catch_warnings():
-        # Ray 2.60 warns that this way to name the retries will go, and has no other yet.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        results = rows.map_batches(
-            IngestSplit,
-            fn_constructor_args=(draft.folder, draft.making, settings, channel),
-            batch_size=1,
-            # One split waits at an actor while it does another: without, an actor idles 0.15 s between two
-            # splits of 0.5 s, until Ray Data has seen that it is free.
-            compute=ray.data.ActorPoolStrategy(size=pool, max_tasks_in_flight_per_actor=2),
-            num_cpus=1,
-            max_task_retries=RETRIES,
-        )
+    results = over_splits(pending, IngestSplit, (draft.folder, draft.making, settings, channel), pool)
     sizes = {split.index: split.bytes for split in pending}
-    with _listening(channel, stage, heartbeat) as heard:
+    with listening(channel, stage, heartbeat) as heard:
         try:
             for row in results.iter_rows():
                 result = row["result"]
@@ -240,15 +256,24 @@ def _made(
 
 
 def publish(
-    draft: Draft, source: Source | Papers, records: list[SplitRecord], stage: Stage, reporter: Reporter
+    draft: Draft, source: Source | Papers, records: Iterable[SplitRecord], stage: Stage, reporter: Reporter
 ) -> Artefact:
     """The counts merged, the sums checked, the corpus published. `records` in the order of the splits."""
-    shards = [shard for record in records for shard in record.shards]
+    shards: list[ShardCounts] = []
+    files: dict[str, FileRecord] = {}
+    runs, moved, losses = list[str](), list[str](), list[str]()
     dropped: Counter[str] = Counter()
+    seen = redirects = 0
     for record in records:
+        shards += record.shards
+        files |= record.files
+        runs += record.runs
+        moved += record.redirects
+        losses += record.losses
         dropped.update(record.dropped)
-    losses = [sentence for record in records for sentence in record.losses]
-    pages, seen = sum(shard.pages for shard in shards), sum(record.seen for record in records)
+        seen += record.seen
+        redirects += record.redirect_count
+    pages = sum(shard.pages for shard in shards)
     if pages + dropped.total() != seen:
         raise WordloomError(
             f"{source.name!r}: {pages} pages kept and {dropped.total()} dropped do not add up to the {seen} "
@@ -260,9 +285,8 @@ def publish(
         reporter.say(f"! {sentence}")
     if len(losses) > SAID_LOSSES:
         reporter.say(f"! and {len(losses) - SAID_LOSSES:,} more losses; manifest.json has them all")
-    files = {name: file for record in records for name, file in record.files.items()}
-    files[COUNTS], distinct = _counted(draft, [run for record in records for run in record.runs])
-    files[REDIRECTS] = _joined(draft, [name for record in records for name in record.redirects])
+    files[COUNTS], distinct = _counted(draft, runs)
+    files[REDIRECTS] = _joined(draft, moved)
     tokens = sum(shard.tokens for shard in shards)
     counts = {
         "pages": pages,
@@ -271,9 +295,9 @@ def publish(
         "tokens": tokens,
         "characters": sum(shard.characters for shard in shards),
         "distinct_tokens": distinct,
-        "redirects": sum(record.redirect_count for record in records),
+        "redirects": redirects,
         "losses": losses,
-        "shards": [vars(shard) for shard in shards],
+        "shards": [dataclasses.asdict(shard) for shard in shards],
     }
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items() if count)
     stage.summary(
@@ -312,19 +336,14 @@ def _joined(draft: Draft, names: list[str]) -> FileRecord:
     """``redirects.parquet`` out of those of all splits."""
     with draft.folder.writer(REDIRECTS) as stream:
         sink = pa.PythonFile(stream, mode="w")
-        with pq.ParquetWriter(sink, REDIRECT_SCHEMA, compression="zstd", use_dictionary=False) as writer:
-            for name in names:
-                writer.write_table(draft.making.read_table(name))
+        with (
+            pq.ParquetWriter(sink, REDIRECT_SCHEMA, compression="zstd", use_dictionary=False) as writer,
+            ThreadPoolExecutor(REQUESTS) as pool,
+        ):
+            for first in range(0, len(names), AHEAD):  # not all at once: they would all lie in memory
+                for table in pool.map(draft.making.read_table, names[first : first + AHEAD]):
+                    writer.write_table(table)
     return stream.record
-
-
-# Progress within splits: actors tell how far they are, through the cluster's own key-value store (no
-# process more); a thread of the driver listens.
-
-
-def _tell(channel: str, split: AnySplit, done: int, pages: int) -> None:
-    if ray.is_initialized():
-        internal_kv._internal_kv_put(f"{channel}{split.index}", f"{done} {pages}")
 
 
 def _quieten() -> None:
@@ -333,81 +352,3 @@ def _quieten() -> None:
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler) and not hasattr(handler, "baseFilename"):
             handler.setLevel(logging.ERROR)
-
-
-class _Heard:
-    """What is done in all: finished splits, and what is known of those under way."""
-
-    def __init__(self, channel: str, stage: Stage) -> None:
-        self._channel, self._stage = channel, stage
-        self._done, self._pages = stage.done, stage.rows
-        self._finished: set[str] = set()
-        self._lock = threading.Lock()
-
-    def finished(self, record: SplitRecord, size: int) -> None:
-        with self._lock:
-            self._finished.add(f"{self._channel}{record.index}")
-            self._done += size
-            self._pages += record.pages
-        self.show()
-
-    def show(self) -> None:
-        under_way: list[tuple[int, int]] = []
-        for key in internal_kv._internal_kv_list(self._channel):
-            name = key.decode()
-            value = internal_kv._internal_kv_get(name)
-            if name in self._finished:
-                internal_kv._internal_kv_del(name)
-            elif value:
-                said = value.split()
-                under_way.append((int(said[0]), int(said[1])))
-        with self._lock:
-            done = self._done + sum(each[0] for each in under_way)
-            pages = self._pages + sum(each[1] for each in under_way)
-            # A worker that died begins its split again; the bar waits for it.
-            self._stage.update(max(done, self._stage.done), rows=max(pages, self._stage.rows))
-
-
-class _Heartbeat:
-    """How far a run is, noted in ``making/`` every few seconds: `wordloom status` reads it anywhere."""
-
-    def __init__(self, making: Folder, source: Source, stage: Stage, splits: int, finished: int) -> None:
-        self._making, self._stage, self._splits, self._next = making, stage, splits, 0.0
-        self._fixed = {"source": source.name, "bytes": source.bytes, "splits": splits, "began": time.time()}
-        self._fixed |= {"host": socket.gethostname(), "process": os.getpid()}
-        self._before = {"done_before": stage.done, "pages_before": stage.rows}
-        self.finished = finished
-
-    def beat(self) -> None:
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + HEARTBEAT
-        metrics.set("ingest_splits_left", self._splits - self.finished)
-        now = {"done": self._stage.done, "pages": self._stage.rows, "finished_splits": self.finished}
-        try:
-            self._making.write_json(PROGRESS, {**self._fixed, **self._before, **now, "at": time.time()})
-        except (OSError, WordloomError):
-            return  # the work itself will say what is wrong with the folder
-
-
-@contextmanager
-def _listening(channel: str, stage: Stage, heartbeat: _Heartbeat) -> Iterator[_Heard]:
-    heard, over = _Heard(channel, stage), threading.Event()
-
-    def listen() -> None:
-        while True:
-            heartbeat.beat()
-            if over.wait(0.5):
-                return
-            heard.show()
-
-    thread = threading.Thread(target=listen, name="ingest progress", daemon=True)
-    thread.start()
-    try:
-        yield heard
-    finally:
-        over.set()
-        thread.join()
-        metrics.set("ingest_splits_left", 0)
-        for key in internal_kv._internal_kv_list(channel):
-            internal_kv._internal_kv_del(key)

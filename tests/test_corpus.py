@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def corpus_in(location: Path, *, text: bool = True) -> Corpus:
         "tokens": run["count"].to_numpy().sum().item(),
         "characters": 32,
         "distinct_tokens": len(run),
-        "shards": [vars(each) for each in counted],
+        "shards": [asdict(each) for each in counted],
     }
     return Corpus(draft.publish(counts, files))
 

@@ -103,9 +103,10 @@ ANSWERS: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.parametrize("kept", SETS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_an_earlier_version_published_answers_as_it_did(kind: str, kept: str) -> None:
+@pytest.mark.parametrize(
+    ("kept", "kind"), [(kept, path.name) for kept in SETS for path in (KEPT / kept).iterdir()]
+)
+def test_what_an_earlier_version_published_answers_as_it_did(kept: str, kind: str) -> None:
     Artefact.open(KEPT / kept / kind, kind).verify()
     ANSWERS[kind](KEPT / kept / kind)
 
@@ -117,21 +118,21 @@ def test_the_last_format_is_read_by_the_next_version(kind: str, monkeypatch: pyt
     if kind in MODELS:
         module = importlib.import_module(MODELS[kind])
         monkeypatch.setattr(module, "FORMAT", module.FORMAT + 1)
-    ANSWERS[kind](KEPT / SETS[-1] / kind)
+    ANSWERS[kind](newest(kind))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_artefact_of_a_newer_format_is_refused_in_a_sentence(kind: str, tmp_path: Path) -> None:
-    newer = shutil.copytree(KEPT / SETS[-1] / kind, tmp_path / kind)
-    _raise_format(newer / "manifest.json")
+    newer = shutil.copytree(newest(kind), tmp_path / kind)
+    _raise_format(newer / "manifest.json", artefact.FORMAT + 1)
     with pytest.raises(WordloomError, match=r"manifest.json has format \d+, .*; use a newer wordloom\."):
         ANSWERS[kind](newer)
 
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_model_of_a_newer_format_is_refused_in_a_sentence(kind: str, tmp_path: Path) -> None:
-    newer = shutil.copytree(KEPT / SETS[-1] / kind, tmp_path / kind)
-    _raise_format(newer / "model.json")
+    newer = shutil.copytree(newest(kind), tmp_path / kind)
+    _raise_format(newer / "model.json", importlib.import_module(MODELS[kind]).FORMAT + 1)
     with pytest.raises(
         WordloomError, match=r"format \d+, this version reads up to \d+; use a newer wordloom"
     ):
@@ -147,9 +148,14 @@ def test_every_kind_of_artefact_and_every_format_is_kept() -> None:
     # The sample is a dump like another: read by `ingest`, made again wherever it is not there.
     assert there - {"sample"} == {*KINDS} == ANSWERS.keys()
     models = [importlib.import_module(module).FORMAT for module in MODELS.values()]
-    assert len(SETS) >= max(artefact.FORMAT, *models), "a format was raised: keep a set of what it makes"
+    assert len(SETS) >= max(artefact.FORMAT, *models), "a format was raised: keep what it makes as a set"
 
 
-def _raise_format(path: Path) -> None:
+def newest(kind: str) -> Path:
+    """The artefact of this kind in the newest set that has one."""
+    return next(path for name in reversed(SETS) if (path := KEPT / name / kind).exists())
+
+
+def _raise_format(path: Path, number: int) -> None:
     content = json.loads(path.read_text("utf-8"))
-    path.write_text(json.dumps({**content, "format": content["format"] + 1}), "utf-8")
+    path.write_text(json.dumps({**content, "format": number}), "utf-8")

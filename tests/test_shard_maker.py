@@ -10,8 +10,9 @@ import pytest
 from cluster.folder import Folder
 from ingest import shard_maker
 from ingest.dump import Dump, locate, plan
+from ingest.ledger import Ledger, SplitRecord
 from ingest.settings import IngestSettings
-from ingest.shard_maker import ShardMaker, SplitRecord, finished
+from ingest.shard_maker import ShardMaker
 from ingest.shards import read_texts
 from tests.dumps import dump_of, export, page
 
@@ -101,11 +102,11 @@ def test_a_split_is_finished_when_its_record_and_all_its_files_are_there(tmp_pat
     splits = plan(dump, IngestSettings().split_size(dump.bytes))
     folder = Folder(tmp_path / "out")
     making = folder.child("making")
-    assert finished(folder, making, splits) == {}
+    assert not Ledger(folder, making, splits).finished
     (record,) = make(dump, tmp_path / "out")
-    assert finished(folder, making, splits) == {0: record}
+    assert list(Ledger(folder, making, splits).records()) == [record]
     folder.delete("shards/00000.parquet")
-    assert finished(folder, making, splits) == {}
+    assert not Ledger(folder, making, splits).finished
 
 
 def test_a_cut_dump_gives_the_pages_before_and_says_so(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from cluster.progress import Reporter
 from cluster.session import Session
 from cluster.store import Store
 from ingest import texts, wikipedia
+from ingest.heartbeat import Heartbeat
 from ingest.settings import IngestSettings
 from ingest.shard_maker import ShardMaker
 from ingest.texts import Texts
@@ -154,7 +155,7 @@ def test_a_plan_knows_what_is_there(tmp_path: Path) -> None:
     corpus = texts.locate(some_rows(tmp_path), tmp_path)
     by_hand(corpus, tmp_path / "out", publish=False)
     begun = wikipedia.prepare(corpus, tmp_path / "out", SETTINGS)
-    assert begun.state == "begun" and len(begun.finished) == len(begun.splits) > 4
+    assert begun.state == "begun" and begun.finished == len(begun.splits) > 4
     by_hand(corpus, tmp_path / "out")
     assert wikipedia.prepare(corpus, tmp_path / "out", SETTINGS).state == "published"
     assert wikipedia.prepare(corpus, tmp_path / "out", IngestSettings()).state == "taken"
@@ -164,7 +165,7 @@ def test_status_shows_how_far_an_ingest_is(tmp_path: Path) -> None:
     corpus = texts.locate(some_rows(tmp_path), tmp_path)
     draft = by_hand(corpus, tmp_path / "out", publish=False)
     with Reporter(quiet=True).stage("ingest", total=corpus.bytes, unit="B") as stage:
-        heartbeat = wikipedia._Heartbeat(draft.making, corpus, stage, 9, 0)
+        heartbeat = Heartbeat(draft.making, corpus.name, corpus.bytes, stage, 9, 0)
         stage.update(1_000, rows=20)
         heartbeat.finished = 3
         heartbeat.beat()

@@ -18,8 +18,9 @@ from cluster.session import Session
 from ingest import wikipedia
 from ingest.corpus import Corpus
 from ingest.dump import Dump, locate, plan
+from ingest.ledger import SplitRecord
 from ingest.settings import IngestSettings, VocabularySettings
-from ingest.shard_maker import ShardMaker, SplitRecord
+from ingest.shard_maker import ShardMaker
 from ingest.vocabulary import cut_vocabulary
 from tests.dumps import export, page
 

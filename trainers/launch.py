@@ -24,6 +24,7 @@ import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster import metrics
 from cluster.artefact import Artefact, Draft, Input
@@ -99,7 +100,9 @@ def _train(jobs: Sequence[TrainingJob], workers: int, device: str, reporter: Rep
     # Ray Train logs each step of its own and a traceback for every restart; the board tells what matters.
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)
     scaling, threads = _scaling(workers, device)
-    board: Any = ray.remote(num_cpus=0)(Board).remote()
+    # The board lives where the driver does: one on a node that is lost would take the training with it.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
     storage = jobs[-1].draft.making.child("ray")
     filesystem, inside = filesystem_of(storage.location)
     trainer = DataParallelTrainer(

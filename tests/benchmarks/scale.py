@@ -3,9 +3,9 @@
 python -m tests.benchmarks.scale [--splits N] [--ray] [--json]
 
 Everything is real but the pages: a dump's plan, the files of every split (empty), its record, the ledger, a
-stop in the middle, going on, the manifest, and opening what was published. With ``--ray`` the splits go through
-the Ray Data graph of ingest too, to actors that do nothing. Local disk; an object store takes a request for
-each file written, and one for each thousand files listed.
+stop in the middle, going on, the manifest, and opening what was published. With ``--ray`` the splits go
+through the Ray Data graph of ingest too, to actors that do nothing. Local disk; an object store takes a
+request for each file written, and one for each thousand files listed.
 """
 
 from __future__ import annotations

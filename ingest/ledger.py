@@ -8,7 +8,6 @@ records of unfinished ranges alone.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
@@ -50,7 +49,14 @@ class SplitRecord:
         return sum(shard.pages for shard in self.shards)
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        # A million of them: dataclasses.asdict takes 35 us for one, this 6.
+        return {
+            **{name: getattr(self, name) for name in self.__slots__},
+            "shards": [shard.to_json() for shard in self.shards],
+            "files": {
+                name: {"bytes": file.bytes, "sha256": file.sha256} for name, file in self.files.items()
+            },
+        }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> SplitRecord:
@@ -134,7 +140,7 @@ class Ledger:
         kept = self._kept.setdefault(number, {})
         self._keep(record)
         if len(kept) == RANGE:
-            rows = [{**record.to_json(), "files": _listed(record)} for _, record in sorted(kept.items())]
+            rows = [_row(record) for _, record in sorted(kept.items())]
             self._making.write_table(_range(number), pa.Table.from_pylist(rows, SCHEMA))
             with ThreadPoolExecutor(REQUESTS) as pool:
                 list(pool.map(self._making.delete, map(_single, kept)))
@@ -180,8 +186,9 @@ def _records(table: pa.Table) -> Iterator[SplitRecord]:
         yield SplitRecord.from_json({**row, "files": files, "dropped": dict(row["dropped"])})
 
 
-def _listed(record: SplitRecord) -> list[dict[str, Any]]:
-    return [{"name": name, "bytes": file.bytes, "sha256": file.sha256} for name, file in record.files.items()]
+def _row(record: SplitRecord) -> dict[str, Any]:
+    value = record.to_json()
+    return {**value, "files": [{"name": name, **file} for name, file in value["files"].items()]}
 
 
 def _single(index: int) -> str:

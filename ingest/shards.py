@@ -54,6 +54,9 @@ class ShardCounts:
     training_tokens: int
     training_characters: int
 
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
 
 @dataclass(frozen=True)
 class ShardTokens:

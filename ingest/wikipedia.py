@@ -8,7 +8,6 @@ was killed goes on with the others. Then the counts are merged and the corpus is
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import warnings
 from collections import Counter
@@ -297,7 +296,7 @@ def publish(
         "distinct_tokens": distinct,
         "redirects": redirects,
         "losses": losses,
-        "shards": [dataclasses.asdict(shard) for shard in shards],
+        "shards": [shard.to_json() for shard in shards],
     }
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items() if count)
     stage.summary(

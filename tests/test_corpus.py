@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -54,7 +53,7 @@ def corpus_in(location: Path, *, text: bool = True) -> Corpus:
         "tokens": run["count"].to_numpy().sum().item(),
         "characters": 32,
         "distinct_tokens": len(run),
-        "shards": [asdict(each) for each in counted],
+        "shards": [each.to_json() for each in counted],
     }
     return Corpus(draft.publish(counts, files))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -63,7 +62,7 @@ def test_a_corpus_is_what_it_was_at_this_output_version(tmp_path: Path, tokenise
         [batch.to_pylist() for batch in corpus.token_counts()],
         corpus.redirects().to_pylist(),
         {name: value for name, value in corpus.counts.items() if name != "shards"},
-        [asdict(shard) for shard in corpus.shards],
+        [shard.to_json() for shard in corpus.shards],
     ]
     found = (wikipedia.OUTPUT_VERSION, digest(content))
     assert found == CORPUS[tokeniser, markup], (

@@ -102,7 +102,7 @@ def _train(jobs: Sequence[TrainingJob], workers: int, device: str, reporter: Rep
     scaling, threads = _scaling(workers, device)
     # The board lives where the driver does: one on a node that is lost would take the training with it.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
+    board: Any = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here).remote()
     storage = jobs[-1].draft.making.child("ray")
     filesystem, inside = filesystem_of(storage.location)
     trainer = DataParallelTrainer(

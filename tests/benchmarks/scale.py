@@ -20,7 +20,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +137,7 @@ def _publish(draft: Draft, ledger: Ledger) -> None:
     for record in ledger.records():
         shards += record.shards
         files |= record.files
-    counts = {"pages": sum(shard.pages for shard in shards), "shards": [asdict(shard) for shard in shards]}
+    counts = {"pages": sum(shard.pages for shard in shards), "shards": [shard.to_json() for shard in shards]}
     draft.publish(counts, files)
 
 

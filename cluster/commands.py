@@ -107,13 +107,12 @@ def status(options: Options) -> dict[str, Any]:
     from cluster.store import Store, summary
 
     store = Store(options.home)
-    if not options.json:
+    if not store.folder.exists():
+        options.say(f"{options.home}: nothing yet; `wordloom run` begins.")
+    elif not options.json:
         from rich.console import Console
 
-        console = Console(highlight=False)
-        console.print(
-            store.tree() if store.folder.exists() else f"{options.home}: nothing yet; `wordloom run` begins."
-        )
+        Console(highlight=False).print(store.tree())
     return {
         "home": store.folder.location,
         "artefacts": [summary(artefact) for artefact in store.artefacts()],

@@ -3,11 +3,16 @@
 They leave through Ray's Prometheus endpoint of each node, where a name gets ``ray_`` before it and a
 counter ``_total`` behind it: ``wordloom_ingest_pages`` is scraped as ``ray_wordloom_ingest_pages_total``.
 In a process that is not connected to Ray, recording does nothing.
+
+Ray forgets a gauge that was not set for two of its reports (20 s). So each process sets those that it has
+again every few seconds, for as long as it lives.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +53,11 @@ METRICS: dict[str, Metric] = {
     "serve_model": Metric("gauge", "1", "1 for the model that a replica serves, by kind and version.", ("model", "version")),
 }  # fmt: skip
 
+REFRESH_SECONDS = 5.0  # half of the time between Ray's reports
+
 _made: dict[str, Any] = {}
+_gauges: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}  # name and labels -> value
+_refresher: list[threading.Thread] = []
 
 
 def increment(name: str, value: float = 1.0, labels: Mapping[str, str] | None = None) -> None:
@@ -58,9 +67,13 @@ def increment(name: str, value: float = 1.0, labels: Mapping[str, str] | None = 
 
 
 def set(name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
-    """Sets a gauge."""
+    """Sets a gauge, which keeps its value until it is set again or the process ends."""
     if (metric := _metric(name, "gauge")) is not None:
         metric.set(value, tags=dict(labels or {}))
+        _gauges[name, tuple((labels or {}).items())] = value
+        if not _refresher:
+            _refresher.append(threading.Thread(target=_refresh, name="gauges", daemon=True))
+            _refresher[0].start()
 
 
 def observe(name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
@@ -72,6 +85,15 @@ def observe(name: str, value: float, labels: Mapping[str, str] | None = None) ->
 def exported_name(name: str) -> str:
     """The name under which Prometheus scrapes the metric (a histogram's series add a suffix to it)."""
     return f"ray_wordloom_{name}" + ("_total" if METRICS[name].kind == "counter" else "")
+
+
+def _refresh() -> None:
+    while True:
+        threading.Event().wait(REFRESH_SECONDS)
+        for (name, labels), value in list(_gauges.items()):
+            with contextlib.suppress(Exception):  # Ray may be shutting down
+                if (metric := _metric(name, "gauge")) is not None:
+                    metric.set(value, tags=dict(labels))
 
 
 def _metric(name: str, kind: str) -> Any:

@@ -75,6 +75,11 @@ class TokenTable:
         letters = pa.py_buffer(self._letters[: ends[-1]].tobytes())
         return pa.StringArray.from_buffers(self._entries, pa.py_buffer(ends.astype(np.int32)), letters)
 
+    def spans(self, many: int) -> npt.NDArray[np.int32]:
+        """Where the `many` tokens of the last `add` stand in its data: [many, 2], the first byte and the one
+        behind the last."""
+        return np.stack([self._begins[:many], self._stops[:many]], axis=1)
+
     def _grow(self) -> None:
         places = np.zeros(2 * len(self._places), np.uint64)
         _move(self._places, places)

@@ -121,6 +121,17 @@ class Tokeniser:
             indices, dictionary = self._normalised(indices, dictionary)
         return Tokens(indices, offsets, dictionary)
 
+    def spans(self, text: str) -> npt.NDArray[np.int64]:
+        """Where the tokens of `split(text)` stand in the text as it was given: [tokens, 2], the first
+        character and the one behind the last (code points)."""
+        from ingest.token_table import TokenTable
+
+        table = TokenTable(_REFERENCE_PAIRS if self._reference else _PAIRS, self._fold)
+        data = text.encode("utf-8", "surrogatepass") + b"\n"
+        numbers, _ = table.add(data, self._classified(data), np.array([len(data)]))
+        begun = np.cumsum((np.frombuffer(data, np.uint8) & 0xC0) != 0x80)  # characters, up to each byte
+        return np.concatenate(([0], begun))[table.spans(len(numbers))]
+
     def _classified(self, data: bytes) -> Bytes:
         """The class of each byte of UTF-8 text: that of its character."""
         classes = np.frombuffer(bytearray(data.translate(self._classes)), np.uint8)

@@ -21,7 +21,17 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from pydantic import BaseModel, Field
 
 from cluster import metrics
-from serving import openai_routes, page, problems, reference, text_routes, word_routes
+from serving import (
+    label_routes,
+    openai_routes,
+    page,
+    problems,
+    reference,
+    sentiment_routes,
+    text_routes,
+    word_routes,
+)
+from serving.frames import Frames
 from serving.gate import Gate, prefixed
 from serving.keys import Keys
 from serving.models import KINDS, LABELLING, LANGUAGE_MODEL, SENTIMENT, VECTORS, Model
@@ -35,8 +45,8 @@ from serving.traffic import Traffic
 PREFIXES: dict[str, tuple[str, ...]] = {
     VECTORS: (word_routes.PREFIX, openai_routes.EMBEDDINGS),
     LANGUAGE_MODEL: (text_routes.PREFIX, openai_routes.COMPLETIONS),
-    SENTIMENT: ("/v1/sentiment",),
-    LABELLING: ("/v1/labels",),
+    SENTIMENT: (sentiment_routes.PREFIX,),
+    LABELLING: (label_routes.PREFIX,),
 }
 
 
@@ -51,10 +61,20 @@ def _text_routers(core: Any, settings: ServingSettings, model: Model, keys: Keys
     )
 
 
+def _sentiment_routers(core: Any, settings: ServingSettings, model: Model, keys: Keys) -> Sequence[APIRouter]:
+    return (sentiment_routes.sentiment_routes(core, settings),)
+
+
+def _label_routers(core: Any, settings: ServingSettings, model: Model, keys: Keys) -> Sequence[APIRouter]:
+    return (label_routes.label_routes(core, settings, model),)
+
+
 # A kind that is served has its routers here, its core in deployments.CORES and its prefixes above.
 _ROUTERS: dict[str, Callable[[Any, ServingSettings, Model, Keys], Sequence[APIRouter]]] = {
     VECTORS: _word_routers,
     LANGUAGE_MODEL: _text_routers,
+    SENTIMENT: _sentiment_routers,
+    LABELLING: _label_routers,
 }
 
 DEFAULTS = ServingSettings()
@@ -74,6 +94,9 @@ class Entry(BaseModel):
     made: str
     lineage: list[dict[str, str]]
     figures: dict[str, float] = Field(description="What its training counted and measured.")
+    reads: Frames | None = Field(
+        default=None, description="Of a labeller: numbers of a frame (0: tokens), rows of an image (0: none)."
+    )
 
 
 class Entries(BaseModel):
@@ -102,10 +125,10 @@ def build(
     """The application over the cores of this process.
 
     `models` are all that are served, here or in other processes behind the same address; `cores` (kind ->
-    `Words` or `Text`) those that this process answers for itself. `readiness` tells which kinds answer;
-    without it those in `cores` do. `asked` tells what was asked, by route; without it what was asked of this
-    process, which the application keeps as ``app.state.traffic``. `keys` sign states and let clients in;
-    without them states are signed with a key of this process, and everybody may ask.
+    `Words`, `Text`, `Sentiment` or `Labels`) those that this process answers for itself. `readiness` tells
+    which kinds answer; without it those in `cores` do. `asked` tells what was asked, by route; without it
+    what was asked of this process, which the application keeps as ``app.state.traffic``. `keys` sign states
+    and let clients in; without them states are signed with a key of this process, and everybody may ask.
     """
     served = {kind: models[kind] for kind in _ROUTERS if kind in models}
     keys = keys or Keys.find(settings.state_keys_file, settings.api_keys_file)

@@ -50,17 +50,22 @@ class Batcher(Generic[Asked, Answer]):
 
     def __call__(self, asked: Asked) -> Answer:
         """The answer to one request; safe from any thread."""
-        own: _Waiting[Asked, Answer] = _Waiting(asked)
+        return self.together([asked])[0]
+
+    def together(self, asked: Sequence[Asked]) -> list[Answer]:
+        """The answers to several at once, which wait side by side; the first error among them is raised."""
+        own: list[_Waiting[Asked, Answer]] = [_Waiting(each) for each in asked]
         with self._changes:
-            self._queue.append(own)
-        while not own.done:
+            self._queue.extend(own)
+        while not all(each.done for each in own):
             with self._model:
-                # Whoever held the model before may have answered this request too.
-                if not own.done:
+                # Whoever held the model before may have answered these too.
+                if not all(each.done for each in own):
                     self._answer(self._taken())
-        if own.error is not None:
-            raise own.error
-        return own.answer  # type: ignore[return-value]
+        for each in own:
+            if each.error is not None:
+                raise each.error
+        return [each.answer for each in own]  # type: ignore[misc]
 
     @property
     def waiting(self) -> int:

@@ -34,13 +34,20 @@ from cluster.settings import resolve
 from serving import application, models
 from serving.application import PREFIXES
 from serving.keys import Keys
-from serving.models import LANGUAGE_MODEL, VECTORS, Model
+from serving.labels import Labels
+from serving.models import LABELLING, LANGUAGE_MODEL, SENTIMENT, VECTORS, Model
 from serving.relay import Relay, answered
+from serving.sentiment import Sentiment
 from serving.settings import LOOPBACK, ServingSettings
 from serving.text import Text
 from serving.words import Words
 
-CORES: dict[str, Callable[[str], Any]] = {VECTORS: Words.open, LANGUAGE_MODEL: Text.open}
+CORES: dict[str, Callable[[str], Any]] = {
+    VECTORS: Words.open,
+    LANGUAGE_MODEL: Text.open,
+    SENTIMENT: Sentiment.open,
+    LABELLING: Labels.open,
+}
 STOP_SECONDS = 30.0
 HEADROOM = 64  # requests beyond the gate's limit that a replica still takes, to refuse them at once
 CHECK_SECONDS = 2.0  # that a replica of another kind may take to say that it is there

@@ -7,6 +7,7 @@ else the newest by its manifest's time.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,12 +17,13 @@ from typing import Any
 from cluster.artefact import MAKING, MANIFEST, Artefact
 from cluster.errors import WordloomError
 from cluster.folder import Folder
-from trainers import language_settings, vectors
+from serving.frames import Frames
+from trainers import labelling_settings, language_settings, sentiment_settings, vectors
 
 VECTORS = vectors.KIND
 LANGUAGE_MODEL = language_settings.KIND
-SENTIMENT = "sentiment"
-LABELLING = "labelling"
+SENTIMENT = sentiment_settings.KIND
+LABELLING = labelling_settings.KIND
 
 DEPTH = 2
 RECORD = "served.json"
@@ -29,8 +31,8 @@ RECORD = "served.json"
 KINDS = {
     VECTORS: "wordloom train embeddings --corpus DIR --output DIR",
     LANGUAGE_MODEL: "wordloom train language-model --corpus DIR --output DIR",
-    SENTIMENT: "wordloom train sentiment",
-    LABELLING: "wordloom train labelling",
+    SENTIMENT: "wordloom train sentiment --corpus DIR --output DIR",
+    LABELLING: "wordloom train labelling --corpus DIR --output DIR",
 }
 
 
@@ -40,7 +42,8 @@ class Model:
 
     `version` is the artefact's identity (sha256, hex); `made` the ISO time of its manifest, which sorts by
     time; `lineage` the kinds and identities of all that it was made from, nearest first, down to the dump;
-    `figures` the numbers that its training counted and measured.
+    `figures` the numbers that its training counted and measured; `reads` what a labeller reads: every process
+    of a server documents its routes.
     """
 
     kind: str
@@ -49,6 +52,7 @@ class Model:
     made: str
     lineage: tuple[tuple[str, str], ...]
     figures: Mapping[str, float] = field(default_factory=dict)
+    reads: Frames | None = None
 
     @property
     def name(self) -> str:
@@ -69,6 +73,7 @@ class Model:
             made=str(artefact.manifest.made.get("at", "")),
             lineage=tuple(lineage(artefact)),
             figures=_figures(artefact),
+            reads=_reads(artefact) if artefact.kind == LABELLING else None,
         )
 
     def described(self) -> dict[str, Any]:
@@ -80,6 +85,7 @@ class Model:
             "made": self.made,
             "lineage": [{"kind": kind, "identity": identity} for kind, identity in self.lineage],
             "figures": dict(self.figures),
+            "reads": dataclasses.asdict(self.reads) if self.reads else None,
         }
 
 
@@ -175,6 +181,14 @@ def _behind(location: str, identity: str) -> Artefact | None:
     except (WordloomError, OSError):
         return None
     return found if found.identity == identity else None
+
+
+def _reads(artefact: Artefact) -> Frames | None:
+    """What a labeller reads; None where its file is damaged, which is said when it is opened."""
+    try:
+        return Frames.of(artefact.folder.read_json("model.json"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _rank(artefact: Artefact, promoted: Mapping[str, str]) -> tuple[bool, str, str]:

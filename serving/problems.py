@@ -20,13 +20,23 @@ from serving.words import NoSuchWordError
 
 
 class RefusedError(Exception):
-    """A request that cannot be answered, with the sentence to answer instead."""
+    """A request that cannot be answered, with the sentence to answer instead; `param` is the path of the
+    field that is wrong."""
 
-    def __init__(self, status: int, code: str, message: str, *, retry_after: int | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
+        self.param = param
         self.headers = {"Retry-After": str(retry_after)} if retry_after is not None else {}
 
 
@@ -84,7 +94,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RefusedError)
     async def _problem(request: Request, problem: RefusedError) -> JSONResponse:
-        error = Error(message=problem.message, type=_type(problem.status), code=problem.code)
+        kind = _type(problem.status)
+        error = Error(message=problem.message, type=kind, param=problem.param, code=problem.code)
         return answer(request, problem.status, error, problem.headers)
 
     @app.exception_handler(NoSuchWordError)

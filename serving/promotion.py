@@ -21,13 +21,15 @@ from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
 from serving import application, models
 from serving.client import examples
-from serving.models import LANGUAGE_MODEL, VECTORS, Model, chosen, record
+from serving.models import LABELLING, LANGUAGE_MODEL, SENTIMENT, VECTORS, Model, chosen, record
 
 TOLERANCE = 0.02  # a figure may be so much worse, as a share: two seeds of one training differ by as much
 # The figures that are compared: name in the manifest's counts, and whether more is better.
 FIGURES = {
     VECTORS: (("held_out_auc", True),),
     LANGUAGE_MODEL: (("held_out_bits_per_character", False),),
+    SENTIMENT: (("accuracy", True),),
+    LABELLING: (("letter_error", False),),
 }
 
 

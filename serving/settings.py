@@ -40,6 +40,7 @@ class ServingSettings:
     max_text_characters: int = 20_000
     max_generated_characters: int = 10_000
     max_texts: int = 64
+    max_frames: int = 256
     max_stops: int = 8
     state_keys_file: str = ""
     api_keys_file: str = ""
@@ -66,6 +67,7 @@ class ServingSettings:
             "max_text_characters",
             "max_generated_characters",
             "max_texts",
+            "max_frames",
             "max_stops",
         ):
             if getattr(self, name) < 1:

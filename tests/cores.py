@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,12 @@ from typing import Any
 import numpy as np
 
 from cluster.artefact import Artefact, Draft, Input
-from serving.models import LANGUAGE_MODEL, VECTORS, Model
+from serving.frames import Frames
+from serving.labels import Labels
+from serving.models import LABELLING, LANGUAGE_MODEL, SENTIMENT, VECTORS, Model
+from serving.sentiment import Sentiment
+from serving.text import Text
+from serving.words import Words
 from trainers.vectors import WordVectors, write_vectors
 
 WORDS = ["<unk>", "river", "stream", "king", "queen", "man", "woman", "café", "a/b", "mountain", "water"]
@@ -100,18 +106,128 @@ def fake_text(seed: int, position: int, n: int) -> str:
     return "".join(random.Random(seed * 1_000_003 + position + i).choice('abc\n"é') for i in range(n))
 
 
-def model(kind: str) -> Model:
+@dataclass
+class FakeClassifier:
+    """Praise are the words `good`, blame are the words `bad`; each moves the log-odds by one."""
+
+    labels: list[str] = field(default_factory=lambda: ["negative", "positive"])
+    synthetic: bool = True
+    shapes: list[tuple[int, int, int]] = field(default_factory=list)  # texts, steps, lanes
+
+    def cut(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        found = list(re.finditer(r"\w+", text))
+        rows = [{"good": 1, "bad": -1}.get(each.group(), 0) for each in found]
+        return np.array(rows, np.int32), np.array([each.span() for each in found]).reshape(-1, 2)
+
+    def read_padded(
+        self, texts: Sequence[np.ndarray], steps: int, lanes: int, unfold: Sequence[int] = ()
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        assert len(texts) <= lanes and all(len(each) <= steps for each in texts)
+        self.shapes.append((len(texts), steps, lanes))
+        positive = np.array([1 / (1 + math.exp(-max(int(each.sum()), -30))) for each in texts], np.float32)
+        odds = [np.cumsum(texts[number]).astype(np.float32) for number in unfold]
+        return np.stack([1 - positive, positive], 1), [np.stack([-each, each], 1) for each in odds]
+
+
+@dataclass
+class FakeLabeller:
+    """Reads how much ink a frame has, or whether a token begins with a capital letter."""
+
+    labels: list[str] = field(default_factory=lambda: ["a", "b"])
+    sizes: list[int] = field(default_factory=list)
+
+    def label(self, sequences: Sequence[Any]) -> list[Labelled]:
+        self.sizes.append(len(sequences))
+        found = []
+        for each in sequences:
+            if isinstance(each, np.ndarray):
+                share = each.reshape(len(each), -1).mean(1)
+            else:
+                share = np.array([token[:1].isupper() for token in each], np.float32)
+            probabilities = np.stack([1 - share, share], 1).astype(np.float32)
+            found.append(Labelled([self.labels[best] for best in probabilities.argmax(1)], probabilities))
+        return found
+
+
+@dataclass
+class Labelled:
+    labels: list[str]
+    probabilities: np.ndarray
+
+
+VERSIONS = {VECTORS: "b", LANGUAGE_MODEL: "c", SENTIMENT: "d", LABELLING: "e"}
+IMAGES = Frames(128, 16)
+
+
+def model(kind: str, reads: Frames | None = None) -> Model:
     """A model's record, of no artefact."""
     return Model(
         kind=kind,
-        version=("b" if kind == VECTORS else "c") * 64,
+        version=VERSIONS[kind] * 64,
         location="/nowhere",
         made="2026-01-02T03:04:05+00:00",
         lineage=(("corpus", "1" * 64), ("dump", "2" * 64)),
+        reads=reads,
     )
 
 
 MODELS = {kind: model(kind) for kind in (VECTORS, LANGUAGE_MODEL)}
+ALL_MODELS = {**MODELS, SENTIMENT: model(SENTIMENT), LABELLING: model(LABELLING, IMAGES)}
+
+
+def fakes() -> dict[str, Any]:
+    """A core of each kind that answers at once."""
+    return {
+        VECTORS: Words(tiny_vectors()),
+        LANGUAGE_MODEL: Text(FakeLanguageModel()),
+        SENTIMENT: Sentiment(FakeClassifier()),
+        LABELLING: Labels(FakeLabeller(), IMAGES),
+    }
+
+
+def publish_sentiment(location: Path, words: Sequence[str] = ("good", "bad", "film")) -> Artefact:
+    """An untrained classifier of a few units, as an artefact."""
+    from trainers.recurrent import Recurrent
+    from trainers.review_reader import ReviewReader
+    from trainers.sentiment_model import SentimentModel
+
+    reader = ReviewReader(Recurrent("gru", 5, 4), "last")
+    random = np.random.default_rng(1)
+    shapes = {**reader.network.shapes(), "vectors": (len(words) + 1, 5)}
+    shapes |= {"output/kernel": (reader.width, 2), "output/bias": (2,)}
+    parameters = {name: random.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
+    tokeniser = {"tokeniser": "reference", "lower_case": True, "normalise": "NFC"}
+    model = SentimentModel(
+        reader, ["negative", "positive"], ["<unk>", *words], tokeniser, parameters, synthetic=True
+    )
+    corpus = Input("sequences", "1" * 64, "nowhere")
+    draft = Draft(location, kind=SENTIMENT, output_version=1, inputs={"corpus": corpus}, settings={})
+    return draft.publish({"accuracy": 0.5}, model.write(draft.folder))
+
+
+def publish_labelling(location: Path, tokens: Sequence[str] = ()) -> Artefact:
+    """An untrained labeller of letters (or of tokens) of a few units, as an artefact."""
+    import tensorflow as tf
+
+    from trainers.front_end import FrontEnd
+    from trainers.labelling import LabellingModel
+    from trainers.labelling_network import LabellingNetwork
+    from trainers.recurrent import Recurrent
+
+    front = FrontEnd(0, 0, len(tokens) + 1, 0, 3) if tokens else FrontEnd(128, 16, 0, 2, 6)
+    network = LabellingNetwork(front, Recurrent("gru", front.width, 4, both=True))
+    labels = ["NOUN", "VERB"] if tokens else ["a", "b", "c", "t"]
+    random = np.random.default_rng(1)
+    shapes = {**network.recurrent.shapes(), "output/kernel": (network.width, len(labels))}
+    shapes["output/bias"] = (len(labels),)
+    parameters = {name: random.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
+    parameters |= front.initial(1)
+    model = LabellingModel(
+        labels, network, tokens, {name: tf.constant(value) for name, value in parameters.items()}
+    )
+    corpus = Input("sequences", "1" * 64, "nowhere")
+    draft = Draft(location, kind=LABELLING, output_version=1, inputs={"corpus": corpus}, settings={})
+    return draft.publish({"letter_error": 0.5}, model.write(draft.folder))
 
 
 def publish_language_model(location: Path) -> Artefact:

@@ -22,7 +22,7 @@ from serving.models import LANGUAGE_MODEL, VECTORS
 from serving.settings import ServingSettings
 from serving.text import Scored, Text
 from serving.words import Words
-from tests.cores import MODELS, FakeLanguageModel, tiny_vectors
+from tests.cores import ALL_MODELS, MODELS, FakeLanguageModel, fakes, tiny_vectors
 
 LIMITS = ServingSettings(max_body_bytes=2_000, max_neighbours=5, max_text_characters=300)
 
@@ -52,8 +52,7 @@ def served(app: FastAPI) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    cores = {VECTORS: Words(tiny_vectors()), LANGUAGE_MODEL: Text(FakeLanguageModel())}
-    with served(application.build(cores, MODELS, LIMITS)) as address:
+    with served(application.build(fakes(), ALL_MODELS, LIMITS)) as address:
         yield address
 
 
@@ -258,6 +257,10 @@ def test_a_kind_without_a_model_says_so_and_has_no_documentation() -> None:
         paths = requests.get(f"{address}/openapi.json", timeout=10).json()["paths"]
         assert not [path for path in paths if path.startswith("/v1/text")]
         assert "/v1/text" not in requests.get(f"{address}/docs", timeout=10).text
+        for path, command in (("sentiment", "train sentiment"), ("labels", "train labelling")):
+            missing = requests.post(f"{address}/v1/{path}", json={}, timeout=10)
+            assert missing.status_code == 404
+            assert f"wordloom {command}" in error(missing)["message"]
         assert [each["kind"] for each in requests.get(f"{address}/v1/models", timeout=10).json()["data"]] == [
             VECTORS
         ]
@@ -296,14 +299,19 @@ def test_each_answer_names_model_version_and_lineage(url: str, path: str, kind: 
 def test_the_models_are_listed_with_their_lineage(url: str) -> None:
     listed = requests.get(f"{url}/v1/models", timeout=10).json()
     assert listed["object"] == "list"
-    assert [each["id"] for each in listed["data"]] == ["vectors-bbbbbbbbbbbb", "language-model-cccccccccccc"]
+    assert [each["id"] for each in listed["data"]] == [
+        "vectors-bbbbbbbbbbbb",
+        "language-model-cccccccccccc",
+        "sentiment-dddddddddddd",
+        "labelling-eeeeeeeeeeee",
+    ]
     assert listed["data"][0]["created"] == 1767323045
     assert listed["data"][0]["lineage"][-1] == {"kind": "dump", "identity": "2" * 64}
 
 
 def test_it_lives_and_is_ready(url: str) -> None:
     assert requests.get(f"{url}/livez", timeout=10).json() == {"status": "ok"}
-    assert requests.get(f"{url}/readyz", timeout=10).json() == {VECTORS: True, LANGUAGE_MODEL: True}
+    assert requests.get(f"{url}/readyz", timeout=10).json() == dict.fromkeys(ALL_MODELS, True)
 
 
 # the documentation
@@ -320,6 +328,8 @@ def test_the_examples_of_the_documentation_run(url: str) -> None:
         "/v1/text/generate",
         "/v1/text/score",
         "/v1/text/next",
+        "/v1/sentiment",
+        "/v1/labels",
         "/v1/words/embedding",
         "/v1/embeddings",
         "/v1/completions",

@@ -24,7 +24,7 @@ PRESETS = {
     "sentiment": "trainers.sentiment_settings:PRESETS",
     "labelling": "trainers.labelling_settings:PRESETS",
 }
-WORD_SPLITS = ("random66", "by-word", "by-fold", "given")  # as trainers/word_splits.py has them
+WORD_SPLITS = ("random66", "by-word", "by-fold", "given")  # as trainers/labelling_settings.py has them
 FORMATS = ("word2vec", "word2vec-binary", "glove", "projector")  # as trainers/formats.py has them
 
 

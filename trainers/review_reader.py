@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from trainers.recurrent import Recurrent
@@ -112,20 +113,18 @@ class ReviewReader:
         count = tf.cast(tf.maximum(lengths, 1), outputs.dtype)[:, None]
         return tf.concat([largest, tf.reduce_sum(outputs, axis=0) / count], axis=-1)
 
-    def unfolding(self, outputs: tf.Tensor) -> tf.Tensor:
-        """The same after each word of one review: outputs [steps, 1, outputs] to [steps, width], the last row
+    def unfolding(self, outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The same after each word of one review: outputs [steps, outputs] to [steps, width], the last row
         equal to `pooled`. What both ways have read is taken from the whole reading."""
-        outputs = outputs[:, 0]
         if self.reading == "last":
             if not self.network.both:
                 return outputs
             units = self.network.units
-            ends = tf.repeat(outputs[:1, units:], tf.shape(outputs)[0], axis=0)
-            return tf.concat([outputs[:, :units], ends], axis=-1)
-        values = outputs.numpy()
-        counts = np.arange(1, len(values) + 1, dtype=np.float32)[:, None]
-        means = np.cumsum(values, axis=0) / counts
-        return tf.concat([np.maximum.accumulate(values, axis=0), means], axis=-1)
+            ends = np.repeat(outputs[:1, units:], len(outputs), axis=0)
+            return np.concatenate([outputs[:, :units], ends], axis=1)
+        counts = np.arange(1, len(outputs) + 1, dtype=np.float32)[:, None]
+        means = np.cumsum(outputs, axis=0) / counts
+        return np.concatenate([np.maximum.accumulate(outputs, axis=0), means], axis=1)
 
 
 def _dropped(values: tf.Tensor, share: float, shape: object, key: tf.Tensor) -> tf.Tensor:

@@ -29,6 +29,7 @@ from trainers.sentiment_settings import KIND
 FORMAT = 1
 BATCH = 32  # reviews read at once, of similar length
 LONGEST_TEXT = 1 << 20  # characters
+LEAST_STEPS = 16  # words that the shortest shape has room for
 
 Floats = npt.NDArray[np.float32]
 
@@ -70,6 +71,9 @@ class SentimentModel:
         self._parameters = {name: tf.constant(value) for name, value in parameters.items()}
         # Lengths differ from text to text: XLA would compile anew for each.
         self._logits = tf.function(self._read, autograph=False, reduce_retracing=True)
+        # ... which pays where the shapes are few: 64 units both ways over 128 words take .9 ms in place of
+        # 5.4, 16 such texts 7.0 in place of 12.9.
+        self._padded = tf.function(self._read_padded, autograph=False, jit_compile=True)
 
     # files
 
@@ -162,16 +166,47 @@ class SentimentModel:
         words = self._cut.split(text)
         if not words:
             return Trajectory([], np.zeros((0, len(self.labels)), np.float32))
-        numbers = tf.constant(self._vocabulary.numbers(words)[:, None])
-        outputs = self.reader.outputs(self._parameters, numbers, tf.constant([len(words)]))
-        logits = self._scored(self.reader.unfolding(outputs)).numpy().astype(np.float64)
+        rows = self._vocabulary.numbers(words)
+        steps = max(LEAST_STEPS, 1 << (len(rows) - 1).bit_length())
+        _, (log_odds,) = self.read_padded([rows], steps, 1, unfold=[0])
+        return Trajectory(words, log_odds)
+
+    # few texts at a time, in shapes that are compiled once each
+
+    def cut(self, text: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        """A text's words: their rows of the vectors, int32 [words], and where they stand in it, int64
+        [words, 2], the first character and the one behind the last."""
+        return self._vocabulary.numbers(self._cut.split(text)), self._cut.spans(text)
+
+    def read_padded(
+        self, texts: Sequence[npt.NDArray[np.int32]], steps: int, lanes: int, unfold: Sequence[int] = ()
+    ) -> tuple[Floats, list[Floats]]:
+        """At most `lanes` texts of at most `steps` words, as rows of the vectors: the probabilities float32
+        [texts, labels], and for the texts numbered in `unfold` the log-odds after each word float32 [words,
+        labels] (see `Trajectory`). A text without a word is read as one unknown word."""
+        words = np.zeros((steps, lanes), np.int32)
+        lengths = np.ones(lanes, np.int32)
+        for lane, rows in enumerate(texts):
+            words[: len(rows), lane] = rows
+            lengths[lane] = max(len(rows), 1)
+        probabilities, outputs = self._padded(tf.constant(words), tf.constant(lengths))
+        read = outputs.numpy() if unfold else np.zeros(0, np.float32)
+        unfolded = [self._unfolded(read[: len(texts[lane]), lane]) for lane in unfold]
+        return probabilities.numpy()[: len(texts)], unfolded
+
+    def _unfolded(self, outputs: Floats) -> Floats:
+        logits = self._scored(tf.constant(self.reader.unfolding(outputs))).numpy().astype(np.float64)
         rest = [
             np.logaddexp.reduce(np.delete(logits, each, axis=1), axis=1) for each in range(logits.shape[1])
         ]
-        return Trajectory(words, (logits - np.stack(rest, axis=1)).astype(np.float32))
+        return (logits - np.stack(rest, axis=1)).astype(np.float32)
 
     def _read(self, words: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         return self._scored(self.reader.read(self._parameters, words, lengths))
+
+    def _read_padded(self, words: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        outputs = self.reader.outputs(self._parameters, words, lengths)
+        return tf.nn.softmax(self._scored(self.reader.pooled(outputs, lengths))), outputs
 
     def _scored(self, read: tf.Tensor) -> tf.Tensor:
         return read @ self._parameters["output/kernel"] + self._parameters["output/bias"]

@@ -19,7 +19,6 @@ import numpy.typing as npt
 from cluster.errors import UsageError, WordloomError
 from trainers.stream import shuffled
 
-SPLITS = ("random66", "by-word", "by-fold", "given")
 WORD_FOLDS = 5
 TRAINING_SHARE = 0.66
 LONGEST_CYCLE = 20  # words; a fold column that repeats itself within so many was counted out, not collected

@@ -204,7 +204,7 @@ def ingest(options: Options, sections: Mapping[str, Mapping[str, Any]] | None = 
             copied = Path(aside) / "checksums.json"
             if Path(checksums).exists():
                 shutil.copy(checksums, copied)
-            found = located(str(copied), {**where, "download": False})
+            found = located(str(copied), {**where, "download": None if where["download"] else False})
         planned = wikipedia.prepare(found, options.output, settings["ingest"])
         options.say(*planned.sentences())
         return {"plan": planned.to_json()}

@@ -149,6 +149,35 @@ def stored(
     return [str(each.path) for each in done]
 
 
+def kept(parts: Sequence[Part], downloads: str | Path | Folder) -> list[Part]:
+    """The parts, each where `stored` has left it whole in an earlier run, else where it was. Asks nobody."""
+    folder = downloads if isinstance(downloads, Folder) else Folder(downloads)
+    if not folder.is_local:
+        return list(parts)
+    return [_kept(part, Path(folder.location)) or part for part in parts]
+
+
+def _kept(part: Part, folder: Path) -> Part | None:
+    name = _name(part.url)
+    path, note = folder / name, _read(_note(folder, name))
+    whole = path.is_file() and path.stat().st_size == note.get("bytes")
+    wanted = part.sha1 in (None, note.get("sha1")) and part.bytes in (None, note.get("bytes"))
+    return Part(str(path), part.bytes, part.sha1) if whole and wanted else None
+
+
+def _name(url: str) -> str:
+    """What a file is called where it is stored."""
+    name = unquote(urlsplit(url).path.rpartition("/")[2]).replace("/", "_")
+    if not name.strip("."):
+        raise WordloomError(f"Cannot download {url!r}: the address names no file; check --source.")
+    return name
+
+
+def _note(folder: Path, name: str) -> Path:
+    """Where it is noted which version the whole file is."""
+    return folder / f".{name}.json"
+
+
 class _OverError(Exception):
     """Another part failed, or the user stopped the run."""
 
@@ -198,11 +227,9 @@ class _Transfer:
         self.reporter = reporter
         self.connections = connections
         self.pause = pause
-        name = unquote(urlsplit(url).path.rpartition("/")[2]).replace("/", "_")
-        if not name.strip("."):
-            raise WordloomError(f"Cannot download {url!r}: the address names no file; check --source.")
+        name = _name(url)
         self.target = folder / name
-        self.note = folder / f".{name}.json"  # which version the whole file is
+        self.note = _note(folder, name)
         self.partial = folder / f"{PARTIAL}{name}"
         self.partial_note = folder / f"{PARTIAL}{name}.json"
         self.version = Version()

@@ -23,7 +23,7 @@ from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
 from cluster.progress import Reporter
 from ingest import bzip2, dump_site
-from ingest.download import Part, stored
+from ingest.download import Part, kept, stored
 from ingest.dump_site import SITE
 from ingest.files import Checksums, found, open_file, version_of
 from ingest.pages import PAGE
@@ -93,7 +93,7 @@ def locate(
     reporter: Reporter | None = None,
     checksums: str | Path | None = None,
     *,
-    download: bool = True,
+    download: bool | None = True,
     connections: int = LIMIT,
     site: str = SITE,
 ) -> Dump:
@@ -101,8 +101,9 @@ def locate(
     http(s) URL, or a wiki of the dump site `site`, ``enwiki``, ``enwiki:20261101``, ``enwiki:latest``.
 
     What lies on a web server is downloaded into the local folder `downloads` first; with `download` False
-    nothing is stored and each worker reads its own byte ranges. At most `connections` are open to a host
-    at once, over the whole cluster. `checksums` names a file that remembers the sha256 of files by place,
+    nothing is stored and each worker reads its own byte ranges; with None, for a plan, nothing is stored and
+    what an earlier run stored is looked at. At most `connections` are open to a host at once, over the whole
+    cluster. `checksums` names a file that remembers the sha256 of files by place,
     size and time, so that 40 GB are not read again for it at every run. Raises WordloomError where there
     is nothing, or no dump.
     """
@@ -111,6 +112,8 @@ def locate(
     parts = _parts(str(source), site, Connections(connections).limit)
     if parts is None:
         parts = [Part(location) for location in found(str(source))]
+    elif download is None:
+        parts = kept(parts, downloads)
     elif download:
         parts = [Part(each) for each in stored(parts, downloads, reporter, memory, connections)]
     files = tuple(_examined(part, memory, reporter, download, connections) for part in parts)
@@ -148,7 +151,7 @@ def plan(dump: Dump, split_bytes: int) -> list[Split]:
 
 
 def _examined(
-    part: Part, memory: Checksums, reporter: Reporter, download: bool, connections: int
+    part: Part, memory: Checksums, reporter: Reporter, download: bool | None, connections: int
 ) -> DumpFile:
     """What a file is. Raises WordloomError for one that is no readable export."""
     location = part.url
@@ -182,7 +185,8 @@ def _examined(
         names = _NAMESPACE.findall(head.partition(b"</siteinfo>")[0])
         prefixes = tuple((html.unescape(name.decode("utf-8", "replace")), int(key)) for key, name in names)
     sha256, unstored = "", ""
-    if is_web(location) or (version is not None and version.condition and not download):
+    stays = is_web(location) or (version is not None and version.condition and not download)
+    if stays and not (download is None and memory.known(location)):
         unstored = f"sha1 {part.sha1}" if part.sha1 else _unstored(version, begin)
     else:
         sha256 = memory.sha256(location, size, reporter)

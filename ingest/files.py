@@ -145,9 +145,8 @@ class Checksums:
             self._known = loaded if isinstance(loaded, dict) else {}
 
     def sha256(self, location: str, size: int, reporter: Reporter) -> str:
-        known = self._known.get(location)
-        if known is not None and known[:2] == self._state(location):
-            return str(known[2])
+        if self.known(location):
+            return str(self._known[location][2])
         digest = hashlib.sha256()
         with open_file(location) as stream, reporter.stage("checksum", total=size, unit="B") as stage:
             while chunk := stream.read(1 << 22):
@@ -156,6 +155,11 @@ class Checksums:
             stage.summary(location)
         self.remember(location, digest.hexdigest())
         return digest.hexdigest()
+
+    def known(self, location: str) -> bool:
+        """Whether the sum is remembered of the file as it is now."""
+        known = self._known.get(location)
+        return known is not None and known[:2] == self._state(location)
 
     def remember(self, location: str, sha256: str) -> None:
         self._known[location] = [*self._state(location), sha256]

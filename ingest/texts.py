@@ -26,7 +26,7 @@ from cluster.folder import Folder, filesystem_of
 from cluster.progress import Reporter
 from ingest.documents import BOM, PIECE, DocumentSplit, Part, compression_of, opened
 from ingest.download import Part as Remote
-from ingest.download import stored
+from ingest.download import kept, stored
 from ingest.files import Checksums, found, info, open_file, version_of
 from ingest.settings import TextSettings
 from ingest.web import Version, is_web
@@ -153,11 +153,12 @@ def locate(
     checksums: str | Path | None = None,
     *,
     reading: TextSettings | None = None,
-    download: bool = True,
+    download: bool | None = True,
     connections: int = LIMIT,
 ) -> Texts:
     """The corpus at `source`: a path or glob (local, s3://, gs://) or an http(s) URL, which is downloaded
-    into the local folder `downloads` first, unless `download` is False.
+    into the local folder `downloads` first, unless `download` is False; with None, for a plan, nothing is
+    stored and what an earlier run stored is looked at.
 
     `checksums` names a file that remembers the sha256 of files by place, size and time. Raises
     WordloomError where there is nothing, or a column is missing.
@@ -168,6 +169,8 @@ def locate(
     source = str(source)
     if not is_web(source):
         locations = found(source)
+    elif download is None:
+        locations = [each.url for each in kept([Remote(source)], downloads)]
     elif download:
         locations = stored([Remote(source)], downloads, reporter, memory, connections)
     else:

@@ -287,6 +287,19 @@ def test_a_dump_that_is_not_stored_gives_the_pages_of_the_stored_one(
         assert locate(mirror.url, tmp_path, download=False).identity != elsewhere.identity
 
 
+def test_a_plan_looks_at_what_an_earlier_run_stored_and_asks_nobody(site: Server, tmp_path: Path) -> None:
+    site.content = bz2.compress(many(1, 300))
+    before = locate(site.url, tmp_path, download=None)
+    assert not before.files[0].sha256 and not list(tmp_path.iterdir())
+    memory = tmp_path / "checksums.json"
+    here = locate(site.url, tmp_path, checksums=memory)
+    site.script = [site.status(503)] * 9
+    assert locate(site.url, tmp_path, checksums=memory, download=None) == here
+    Path(here.files[0].location).write_bytes(site.content[:-1])  # no longer what was stored
+    site.script = []
+    assert locate(site.url, tmp_path, checksums=memory, download=None) == before
+
+
 def test_a_dump_that_changes_while_it_is_read_is_an_error_and_one_that_is_cut_is_not(
     site: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

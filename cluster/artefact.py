@@ -11,7 +11,8 @@ one, so whatever a crash leaves behind is never read as whole. The manifest hold
   guard it);
 - ``inputs``: name -> kind, identity and where it lay then; the lineage follows these;
 - ``settings``: the resolved settings; ``counts``: what was counted; ``files``: size and sha256 of each;
-- ``made``: when, in how many seconds, with which libraries, at which commit; for lineage only.
+- ``made``: when, in how many seconds, with which libraries, at which commit, where the time went; for
+  lineage and the report only.
 
 A `Draft` is an artefact being made. Its ``making/`` folder holds what a later run needs to go on and
 goes when the artefact is published.
@@ -189,10 +190,16 @@ class Draft:
     def location(self) -> str:
         return self.folder.location
 
-    def publish(self, counts: Mapping[str, Any], files: Mapping[str, FileRecord]) -> Artefact:
+    def publish(
+        self,
+        counts: Mapping[str, Any],
+        files: Mapping[str, FileRecord],
+        told: Mapping[str, Any] | None = None,
+    ) -> Artefact:
         """Writes the manifest, which makes the folder an artefact, and clears ``making/``.
 
-        `files` names every file of the artefact, relative to the folder, all written before.
+        `files` names every file of the artefact, relative to the folder, all written before. `told` is more
+        of how it was made, such as where the time went (``phases``: name -> seconds).
         """
         there = set(self.folder.names())  # one listing: of a million files each would be a request
         missing = next((name for name in files if name not in there), None)
@@ -214,6 +221,7 @@ class Draft:
                 "commit": commit(),
                 "python": platform.python_version(),
                 "libraries": libraries(),
+                **(told or {}),
             },
         )
         manifest.write(self.folder, MANIFEST)

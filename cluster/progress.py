@@ -150,6 +150,11 @@ def state(done: float, total: float | None, unit: str, rate: float, elapsed: flo
     return words
 
 
+def thinned(points: list[list[float]], most: int) -> list[list[float]]:
+    """A growing list of which at most `most` points are kept: then it loses every second, never its last."""
+    return points if len(points) <= most else points[(len(points) + 1) % 2 :: 2]
+
+
 def quantity(value: float, unit: str = "") -> str:
     """A count with its unit in a few characters: ``12.3 MB``, ``1.2M words``, ``37 pages``."""
     space = "" if unit == "B" else " "

@@ -20,9 +20,10 @@ from cluster import metrics
 from cluster.artefact import PROGRESS
 from cluster.errors import WordloomError
 from cluster.folder import Folder
-from cluster.progress import Stage
+from cluster.progress import Stage, thinned
 from ingest.ledger import SplitRecord
 
+POINTS = 200  # of the speed
 HEARTBEAT = 5.0  # seconds between two notes of how far a run is
 
 
@@ -73,7 +74,10 @@ class Heard:
 
 
 class Heartbeat:
-    """How far a run is, noted in ``making/`` every few seconds: `wordloom status` reads it anywhere."""
+    """How far a run is, noted in ``making/`` every few seconds: `wordloom status` reads it anywhere.
+
+    `speed` is the whole run, for the report: ``[seconds, bytes, pages]``, all from its beginning on.
+    """
 
     def __init__(
         self, making: Folder, source: str, size: int, stage: Stage, splits: int, finished: int
@@ -83,8 +87,16 @@ class Heartbeat:
         self._fixed |= {"host": socket.gethostname(), "process": os.getpid()}
         self._before = {"done_before": stage.done, "pages_before": stage.rows}
         self.finished = finished
+        self.speed: list[list[float]] = []
+        self._began = time.monotonic()
+
+    def note(self) -> None:
+        """Adds how far the run is now to `speed`."""
+        seconds = round(time.monotonic() - self._began, 2)
+        self.speed = thinned([*self.speed, [seconds, self._stage.done, self._stage.rows]], POINTS)
 
     def beat(self) -> None:
+        self.note()
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + HEARTBEAT

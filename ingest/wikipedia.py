@@ -22,11 +22,12 @@ import pyarrow.parquet as pq
 import ray
 import ray.data
 
+from cluster import report
 from cluster.artefact import DRAFT, MAKING, Artefact, Draft, Input, identity_of, settings_dict
 from cluster.errors import WordloomError
 from cluster.folder import FileRecord, Folder
 from cluster.progress import Reporter, Stage, quantity
-from ingest import texts
+from ingest import corpus_report, texts
 from ingest.corpus import COUNTS, KIND, REDIRECTS
 from ingest.dump import Dump, plan
 from ingest.heartbeat import Heartbeat, listening, tell
@@ -179,7 +180,8 @@ def ingest(
         )
         for record in _made(pending, draft, settings, workers, stage, heartbeat):
             ledger.add(record)
-        return publish(draft, source, ledger.records(), stage, reporter)
+        heartbeat.note()
+        return publish(draft, source, ledger.records(), stage, reporter, heartbeat.speed)
 
 
 class IngestSplit:
@@ -255,9 +257,15 @@ def _made(
 
 
 def publish(
-    draft: Draft, source: Source | Papers, records: Iterable[SplitRecord], stage: Stage, reporter: Reporter
+    draft: Draft,
+    source: Source | Papers,
+    records: Iterable[SplitRecord],
+    stage: Stage,
+    reporter: Reporter,
+    speed: Sequence[Sequence[float]] = (),
 ) -> Artefact:
-    """The counts merged, the sums checked, the corpus published. `records` in the order of the splits."""
+    """The counts merged, the sums checked, the corpus published, its report written. `records` in the order
+    of the splits; `speed` as `Heartbeat` notes it."""
     shards: list[ShardCounts] = []
     files: dict[str, FileRecord] = {}
     runs, moved, losses = list[str](), list[str](), list[str]()
@@ -303,7 +311,10 @@ def publish(
         f"{pages:,} pages of {seen:,} ({reasons or 'none'} dropped), {quantity(tokens, 'tokens')}, "
         f"{distinct:,} distinct, {len(shards):,} shards"
     )
-    return draft.publish(counts, files)
+    made = draft.publish(counts, files, {"speed": list(speed)} if speed else None)
+    if (failed := report.attempt(made, corpus_report.KINDS)) is not None:
+        reporter.say(failed)
+    return made
 
 
 def _nothing(source: Source | Papers, seen: int, dropped: Counter[str], losses: list[str]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cluster import report
 from cluster.artefact import MANIFEST, Artefact
 from cluster.errors import UsageError
 from cluster.store import Store
@@ -68,6 +69,7 @@ def free(store: Store, found: Sorted) -> None:
         if any(each.location.startswith(inside) for each in found.kept):  # a vocabulary beside its shards
             for name in artefact.manifest.files:
                 artefact.folder.delete(name)
+            report.remove(artefact.folder)
         else:
             artefact.folder.delete()
 

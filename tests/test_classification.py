@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cluster.picture import png
 from trainers import classification
 
 LABELS = np.array([1, 1, 1, 0, 0])
@@ -40,7 +41,7 @@ def test_the_calibration_error_is_the_mean_gap_of_the_bins() -> None:
     measured = classification.calibration(labels, two(positive))
     assert [each["count"] for each in measured["bins"]] == [10, 10]
     assert measured["ece"] == pytest.approx((abs(0.95 - 0.9) + abs(0.65 - 0.4)) / 2)
-    assert classification.calibration_picture(measured, "x").startswith(b"\x89PNG")
+    assert png(classification.drawn_calibration(measured, "x")).startswith(b"\x89PNG")
 
 
 def test_more_than_two_classes_have_all_figures() -> None:

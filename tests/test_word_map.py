@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.image import imread
 
 from cluster.folder import Folder
+from cluster.picture import png
 from trainers import formats
 from trainers.vectors import WordVectors
-from trainers.word_map import BOARD, CONFIG, PICTURE, PROJECTED, picture, plane, write_map
+from trainers.word_map import BOARD, CONFIG, PICTURE, PROJECTED, drawn, plane, write_map
 
 
 def test_the_plane_is_the_one_in_which_the_words_differ_most() -> None:
@@ -34,7 +35,7 @@ def test_one_word_none_and_zero_vectors_have_a_plane_too() -> None:
 
 
 def test_the_picture_shows_every_script_and_sign() -> None:
-    content = picture(["a$b$", "$", "\\frac", "{", "_^", "w"], np.eye(6, dtype=np.float32))
+    content = png(drawn(["a$b$", "$", "\\frac", "{", "_^", "日本"], np.eye(6, dtype=np.float32)))
     assert imread(io.BytesIO(content)).ndim == 3
 
 

@@ -6,12 +6,19 @@ numpy.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cluster import picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 BINS = 10  # of confidence, of equal width
+LENGTHS = 8  # groups by length
 
 Floats = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.integer]
@@ -42,6 +49,25 @@ def confusion(labels: Labels, predicted: Labels, classes: int) -> npt.NDArray[np
     """How many of each given class (row) were predicted as each (column): int64 [classes, classes]."""
     flat = np.bincount(labels * classes + predicted, minlength=classes * classes)
     return flat.reshape(classes, classes).astype(np.int64)
+
+
+def by_length(lengths: Labels, right: npt.NDArray[np.floating]) -> list[dict[str, Any]]:
+    """How the share of what is right depends on a sequence's length: at most `LENGTHS` groups of about as
+    many sequences each, the shortest first, with ``from`` and ``to`` (both count), ``count`` and the mean
+    ``error``. Sequences of one length are never parted.
+
+    `lengths` int [n] and `right` [n], from 0 (wrong) to 1 (right)."""
+    bounds = np.unique(np.quantile(lengths, np.linspace(0, 1, LENGTHS + 1)[1:], method="higher"))
+    places = np.searchsorted(bounds, lengths)
+    return [
+        {
+            "from": int(lengths[places == each].min()),
+            "to": int(lengths[places == each].max()),
+            "count": int((places == each).sum()),
+            "error": float(1 - right[places == each].mean()),
+        }
+        for each in np.unique(places)
+    ]
 
 
 def f1(counts: npt.NDArray[np.int64]) -> float:
@@ -83,14 +109,9 @@ def calibration(labels: Labels, probabilities: Floats) -> dict[str, Any]:
     return {"ece": float(sum(gaps) / len(labels)), "bins": bins}
 
 
-def calibration_picture(measured: dict[str, Any], title: str) -> bytes:
-    """A PNG of the calibration: accuracy over confidence, and how many sequences each point stands for."""
-    import io
-
-    # The object interface: pyplot would choose a window system and keep every figure.
-    from matplotlib.figure import Figure
-
-    drawn = Figure(figsize=(4.2, 4.0), layout="constrained")
+def drawn_calibration(measured: Mapping[str, Any], title: str, unit: str = "sequences") -> Figure:
+    """Accuracy over confidence, and how many `unit` each point stands for."""
+    drawn = picture.figure(4.2, 4.0)
     axes = drawn.subplots()
     bins = measured["bins"]
     largest = max(each["count"] for each in bins)
@@ -106,13 +127,11 @@ def calibration_picture(measured: dict[str, Any], title: str) -> bytes:
         [each["accuracy"] for each in bins],
         s=[10 + 150 * each["count"] / largest for each in bins],
         color="tab:blue",
-        label=f"area: sequences (at most {largest:,})",
+        label=f"area: {unit} (at most {largest:,})",
     )
     lowest = min(each["confidence"] for each in bins) - 0.05
     axes.set(xlim=(lowest, 1), ylim=(min(lowest, *(each["accuracy"] for each in bins)), 1.02))
     axes.set(xlabel="confidence", ylabel="accuracy", title=f"{title}: expected error {measured['ece']:.3f}")
     axes.legend(loc="lower right", fontsize="small")
     axes.grid(alpha=0.3)
-    content = io.BytesIO()
-    drawn.savefig(content, format="png", dpi=110, metadata={"Software": None})
-    return content.getvalue()
+    return drawn

@@ -6,49 +6,53 @@ the figures after each epoch (the *history*). No TensorFlow here.
 
 from __future__ import annotations
 
-import io
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cluster import picture
 from cluster.folder import FileRecord, Folder
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PICTURE = "curves.png"
 EVENTS = "tensorboard/events.out.tfevents.training"
 HELD_OUT = "held_out_"
 POINTS = 1000  # of a curve; a longer one loses every second point
 PANEL = (5.0, 3.2)  # inches
+ACROSS = 3  # panels side by side
 
 Curve = Sequence[Sequence[float]]
 History = Sequence[Mapping[str, Any]]
 
 
-def thinned(curve: list[list[float]]) -> list[list[float]]:
-    """The curve with at most `POINTS` points; its last one stays."""
-    return curve if len(curve) <= POINTS else curve[(len(curve) + 1) % 2 :: 2]
-
-
 def write_curves(folder: Folder, curve: Curve, history: History, name: str) -> dict[str, FileRecord]:
     """Writes the picture and TensorBoard's file of a training called `name` into an artefact's folder."""
     files = {}
-    for file, content in ((PICTURE, picture(curve, history, name)), (EVENTS, events(curve, history))):
+    for file, content in (
+        (PICTURE, picture.png(drawn(curve, history, name))),
+        (EVENTS, events(curve, history)),
+    ):
         with folder.writer(file) as stream:
             stream.write(content)
         files[file] = stream.record
     return files
 
 
-def picture(curve: Curve, history: History, name: str) -> bytes:
-    """A PNG: a panel for every figure, what was held out beside what was trained on."""
-    # The object interface: pyplot would choose a window system and keep every figure.
-    from matplotlib.figure import Figure
-
+def drawn(curve: Curve, history: History, name: str) -> Figure:
+    """A panel for every figure, what was held out beside what was trained on."""
     panels = _panels(history)
-    drawn = Figure(figsize=(PANEL[0] * len(panels), PANEL[1]), layout="constrained")
-    for axes, (title, series) in zip(drawn.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    across = min(len(panels), ACROSS)
+    down = -(-len(panels) // across)
+    made = picture.figure(PANEL[0] * across, PANEL[1] * down)
+    places = made.subplots(down, across, squeeze=False).ravel()
+    for axes in places[len(panels) :]:
+        axes.set_axis_off()
+    for axes, (title, series) in zip(places, panels, strict=False):
         if title == "loss" and curve:
             positions, losses = zip(*curve, strict=True)
             axes.plot(positions, losses, color="tab:blue", alpha=0.35, linewidth=1, label="each interval")
@@ -60,10 +64,8 @@ def picture(curve: Curve, history: History, name: str) -> bytes:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
-    drawn.suptitle(name)
-    content = io.BytesIO()
-    drawn.savefig(content, format="png", dpi=110, metadata={"Software": None})
-    return content.getvalue()
+    made.suptitle(name)
+    return made
 
 
 def events(curve: Curve, history: History) -> bytes:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trainers import classification
+
 WORST = 20  # mistakes that are shown
 BINS = 10  # of the calibration
 
@@ -40,6 +42,13 @@ def report(
     kinds, counts = np.unique(pairs, axis=0, return_counts=True) if len(pairs) else (pairs, np.zeros(0, int))
     common = np.argsort(-counts, kind="stable")[:WORST]
     return {
+        "baseline": {
+            "name": "always the commonest letter of the test",
+            "letter_error": float(1 - np.bincount(real).max() / len(real)),
+        },
+        "by_length": classification.by_length(
+            np.array([len(each) for each in truth]), 1 - np.array([each.mean() for each in wrong])
+        ),
         "letters": len(real),
         "words": len(found),
         "letter_error": float(1 - right.mean()),
@@ -51,10 +60,17 @@ def report(
             / len(real)
         ),
         "calibration": [
-            {"from": each / BINS, "letters": int(sizes[each]), "right": float(rights[each] / sizes[each])}
+            {
+                "from": each / BINS,
+                "letters": int(sizes[each]),
+                "right": float(rights[each] / sizes[each]),
+                "confidence": float(confidence[at == each].mean()),
+            }
             for each in range(BINS)
             if sizes[each]
         ],
+        "labels": list(labels),
+        "confusion": classification.confusion(real, flat.argmax(-1), len(labels)).tolist(),
         "confusions": [
             {"is": labels[kinds[each][0]], "read": labels[kinds[each][1]], "times": int(counts[each])}
             for each in common

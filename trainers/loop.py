@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
@@ -17,17 +18,23 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from cluster import report
 from cluster.artefact import Draft
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import FileRecord, Folder
+from cluster.progress import thinned
+from trainers import model_report
 from trainers.checkpoint import Checkpoints, DamagedError
-from trainers.curves import thinned, write_curves
+from trainers.curves import POINTS, write_curves
 from trainers.group import Group, agree, end_together
 from trainers.stream import Block, Prefetched, Stream
 
 CHECKPOINTS = "checkpoints"
 HISTORY = "history.json"
 CURVE = "curve.json"
+# What the time goes to, as the manifest's ``made.phases`` and the report say it.
+TRAINING, EXCHANGE, EVALUATION = "training", "exchange between workers", "evaluation"
+CHECKPOINT, PUBLISHING = "checkpoints", "publishing"
 
 State = Any  # opaque to the loop: whatever the learner trains (weights, optimiser slots)
 Arrays = dict[str, npt.NDArray[Any]]
@@ -147,6 +154,7 @@ class _Run:
     curve: list[list[float]] = field(default_factory=list)  # position and loss of each interval
     sums: dict[str, float] = field(default_factory=dict)  # the metrics of this epoch so far
     seconds: float = 0.0  # of training, over all restarts
+    phases: dict[str, float] = field(default_factory=dict)  # ... and what they went to on worker 0
 
     def notes(self) -> dict[str, Any]:
         return {
@@ -154,18 +162,27 @@ class _Run:
             "curve": self.curve,
             "sums": self.sums,
             "seconds": self.seconds,
+            "phases": self.phases,
         }
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Adds the seconds of what is done within to those of `name`."""
+        began = time.monotonic()
+        yield
+        self.phases[name] = self.phases.get(name, 0.0) + time.monotonic() - began
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a training ended with: the state to publish; the history, one entry an epoch; position and loss of
-    its intervals."""
+    its intervals; the seconds that went to each phase on worker 0."""
 
     state: State
     history: History
     position: int
     curve: list[list[float]]
+    phases: dict[str, float] = field(default_factory=dict)
 
 
 def train(
@@ -194,7 +211,8 @@ def train(
             failure: Exception | None = None
             try:
                 if size:
-                    state, metrics = _run(learner, state, blocks, size, total)
+                    with run.phase(TRAINING):
+                        state, metrics = _run(learner, state, blocks, size, total)
             except Exception as error:  # raised below, once the others know
                 failure = error
             end_together(group, failure)
@@ -204,21 +222,24 @@ def train(
             due = time.monotonic() - saved >= settings.checkpoint_seconds
             sums, due, stop = _summed(group, keys, metrics, due, asked)
             exchanged = time.monotonic() - exchanging
+            run.phases[EXCHANGE] = run.phases.get(EXCHANGE, 0.0) + exchanged
             run.position, run.seconds = interval.stop, time.monotonic() - began
             loss = mean(sums, "loss")
             _check_finite(loss, "loss", run.position, total, checkpoints)
             if loss is not None:
-                run.curve = thinned([*run.curve, [run.position, loss]])
+                run.curve = thinned([*run.curve, [run.position, loss]], POINTS)
             run.sums = {key: run.sums.get(key, 0.0) + value for key, value in sums.items()}
             if ends_epoch := run.position % stream.blocks_per_epoch == 0:
-                figures = agree(group, _measured(learner.evaluate(state)))
+                with run.phase(EVALUATION):
+                    figures = agree(group, _measured(learner.evaluate(state)))
                 _check_finite(figures["held_out_loss"], "held-out loss", run.position, total, checkpoints)
                 run.seconds = time.monotonic() - began
                 run.history.append(_entry(run, stream.blocks_per_epoch, figures))
                 run.sums = {}
             if ends_epoch or due or stop:
                 keep = best_position(run.history) if settings.publish == "best" else None
-                _save(learner, state, run, group, checkpoints, keep, total)
+                with run.phase(CHECKPOINT):
+                    _save(learner, state, run, group, checkpoints, keep, total)
                 saved = time.monotonic()
             if group.rank == 0:
                 asked = listener.progress(_progress(run, stream, total, loss, exchanged))
@@ -226,7 +247,7 @@ def train(
                 raise StoppedError(f"stopped at block {run.position} of {total}")
     if settings.publish == "best" and group.rank == 0:
         state = _best(learner, state, run, checkpoints, listener)
-    return Outcome(state, run.history, run.position, run.curve)
+    return Outcome(state, run.history, run.position, run.curve, run.phases)
 
 
 def produce(
@@ -235,11 +256,13 @@ def produce(
     """Trains and publishes: afterwards the draft's folder is the artefact. ``history.json`` (a figure an
     epoch), ``curve.json`` (``[position, loss]`` an interval) and their pictures join the files.
 
-    The checkpoints lie in ``making/checkpoints``, so they go when the artefact is published.
+    The checkpoints lie in ``making/checkpoints``, so they go when the artefact is published. Then its report
+    is written beside it; where that fails the model is there all the same.
     """
     outcome = train(learner, draft.making.child(CHECKPOINTS), group, settings, listener)
 
     def publish() -> None:
+        began = time.monotonic()
         counts, files = learner.publish(outcome.state, draft.folder, outcome.history)
         files = {
             **files,
@@ -248,7 +271,11 @@ def produce(
             **write_curves(draft.folder, outcome.curve, outcome.history, draft.kind.replace("-", " ")),
         }
         trained = {"epochs": len(outcome.history), "blocks": outcome.position}
-        draft.publish({**trained, **counts}, files)
+        phases = {**outcome.phases, PUBLISHING: time.monotonic() - began}
+        told = {"phases": {name: round(seconds, 3) for name, seconds in phases.items()}}
+        made = draft.publish({**trained, **counts}, files, told)
+        if (failed := report.attempt(made, model_report.KINDS)) is not None:
+            listener.say(failed)
 
     group.first(publish)
     return outcome

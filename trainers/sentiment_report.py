@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
+from cluster import picture
 from cluster.folder import FileRecord, Folder
 from ingest.sequence_corpus import TEST, TRAIN, Part, SequenceCorpus
 from trainers import classification
@@ -61,6 +62,9 @@ def report(
         "labels": corpus.labels,
         "synthetic": corpus.synthetic,
         **classification.figures(labels, probabilities),
+        "by_length": classification.by_length(
+            np.diff(of.part.offsets)[of.rows], probabilities.argmax(axis=1) == labels
+        ),
         "baseline": _baseline(corpus, of, held_out),
         "mistakes": _mistakes(corpus, of, probabilities, mistakes),
     }
@@ -70,7 +74,7 @@ def write(
     folder: Folder, reported: Mapping[str, Any], settings: Mapping[str, Any], told: Mapping[str, Any]
 ) -> dict[str, FileRecord]:
     """Writes report, card and picture; `told` are further facts for the card, name -> value."""
-    drawn = classification.calibration_picture(reported["calibration"], _title(reported))
+    drawn = picture.png(classification.drawn_calibration(reported["calibration"], _title(reported)))
     return {
         REPORT: folder.write_json(REPORT, reported),
         CARD: folder.write(CARD, card(reported, settings, told).encode()),

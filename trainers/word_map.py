@@ -6,13 +6,17 @@ need not be neighbours among the vectors: the plane says some tenth of what they
 
 from __future__ import annotations
 
-import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cluster import picture
 from cluster.folder import FileRecord, Folder
 from trainers.formats import METADATA, TABLE, projected_rows, projected_words
 from trainers.vectors import UNKNOWN, Floats, WordVectors
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PICTURE = "words.png"
 BOARD = "tensorboard"  # the folder that `tensorboard --logdir` is given
@@ -23,14 +27,11 @@ PROJECTED = 5000  # words for the projector, which loads them into a browser
 
 def write_map(folder: Folder, vectors: WordVectors) -> dict[str, FileRecord]:
     """Writes the picture, and beside it what TensorBoard's projector reads, into an artefact's folder."""
-    rows = [row for row, word in enumerate(vectors.index_to_key[: PROJECTED + 1]) if word != UNKNOWN]
-    rows = rows[:PROJECTED]
-    words = [vectors.index_to_key[row] for row in rows]
-    counts = None if vectors.counts is None else np.asarray(vectors.counts)[rows]
-    common = WordVectors(words, np.asarray(vectors.vectors[rows], np.float32), counts)
+    common = commonest(vectors, PROJECTED)
+    words = common.index_to_key
     config = f'embeddings {{\n  tensor_path: "{TABLE}"\n  metadata_path: "{METADATA}"\n}}\n'
     files = {
-        PICTURE: [picture(words[:SHOWN], common.vectors[:SHOWN])],
+        PICTURE: [picture.png(drawn(words[:SHOWN], common.vectors[:SHOWN]))],
         f"{BOARD}/{TABLE}": projected_rows(common),
         f"{BOARD}/{METADATA}": projected_words(common),
         f"{BOARD}/{CONFIG}": [config.encode()],
@@ -41,6 +42,14 @@ def write_map(folder: Folder, vectors: WordVectors) -> dict[str, FileRecord]:
             stream.write(b"".join(pieces))
         records[name] = stream.record
     return records
+
+
+def commonest(vectors: WordVectors, count: int) -> WordVectors:
+    """The `count` commonest words, without the unknown one, in a table of their own."""
+    rows = [row for row, word in enumerate(vectors.index_to_key[: count + 1]) if word != UNKNOWN][:count]
+    words = [vectors.index_to_key[row] for row in rows]
+    counts = None if vectors.counts is None else np.asarray(vectors.counts)[rows]
+    return WordVectors(words, np.asarray(vectors.vectors[rows], np.float32), counts)
 
 
 def plane(vectors: Floats) -> tuple[Floats, float]:
@@ -61,20 +70,15 @@ def plane(vectors: Floats) -> tuple[Floats, float]:
     return points.astype(np.float32), float(values[:2] @ values[:2]) / total if total else 0.0
 
 
-def picture(words: list[str], vectors: Floats) -> bytes:
-    """A PNG of `words` at their points in the plane."""
-    # The object interface: pyplot would choose a window system and keep every figure.
-    from matplotlib.figure import Figure
-
+def drawn(words: list[str], vectors: Floats) -> Figure:
+    """`words` at their points in the plane."""
     points, share = plane(vectors)
-    drawn = Figure(figsize=(11, 8.5), layout="constrained")
-    axes = drawn.subplots()
+    made = picture.figure(11, 8.5)
+    axes = made.subplots()
     axes.scatter(points[:, 0], points[:, 1], s=4, color="tab:orange")
     for word, (x, y) in zip(words, points.tolist(), strict=True):
         # A dollar sign would begin a formula.
         axes.annotate(word.replace("$", r"\$"), (x, y), fontsize=7, alpha=0.8)
     axes.set_title(f"the {len(words)} commonest words; the plane holds {share:.0%} of their variance")
     axes.grid(alpha=0.3)
-    content = io.BytesIO()
-    drawn.savefig(content, format="png", dpi=110, metadata={"Software": None})
-    return content.getvalue()
+    return made

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +155,13 @@ class Options(argparse.Namespace):
         from cluster.progress import Reporter
 
         return Reporter(quiet=self.quiet)
+
+    def show(self, *shown: Any) -> None:
+        """Prints tables and trees as the result for a person; with ``--json`` nothing."""
+        if not self.json:
+            from cluster.progress import show
+
+            show(*shown, stream=sys.stdout)
 
     def say(self, *lines: str) -> None:
         """Prints the result for a person; with ``--json`` nothing."""

@@ -1,5 +1,4 @@
-"""The commands about the place: what is there, whether this machine is ready, and jobs on a cluster
-elsewhere."""
+"""The commands about the place: whether this machine is ready, and jobs on a cluster elsewhere."""
 
 from __future__ import annotations
 
@@ -12,10 +11,6 @@ from cluster.command_line import CommandLine, Options
 
 
 def add(line: CommandLine) -> None:
-    made = line.add("status", "what exists, from what, how big, how good", status, line.home)
-    made.add_argument(
-        "--address", metavar="URL", help="a cluster's dashboard: its jobs instead of the artefacts of a home"
-    )
     line.add("doctor", "checks this machine and says what to do", doctor, line.home)
 
     there = argparse.ArgumentParser(add_help=False)
@@ -93,34 +88,6 @@ def _followed(jobs: Any, name: str, options: Options) -> dict[str, Any]:
     if code:
         raise SystemExit(code)
     return {"id": name, "exit_code": code}
-
-
-def status(options: Options) -> dict[str, Any]:
-    if options.address:
-        from cluster.submission import Jobs, address_of
-
-        found = Jobs(address_of(options.address)).listed()
-        options.say(*(f"{each['id']}  {each['status'].lower()}  {each['command']}" for each in found))
-        if not found:
-            options.say(f"No job was submitted to {options.address} yet.")
-        return {"address": options.address, "jobs": found}
-    from cluster.store import Store, summary
-
-    store = Store(options.home)
-    if not store.folder.exists():
-        options.say(f"{options.home}: nothing yet; `wordloom run` begins.")
-    elif not options.json:
-        from rich.console import Console
-
-        Console(highlight=False).print(store.tree())
-    return {
-        "home": store.folder.location,
-        "artefacts": [summary(artefact) for artefact in store.artefacts()],
-        "unfinished": [
-            {"kind": each.kind, "location": each.location, "progress": each.progress}
-            for each in store.unfinished()
-        ],
-    }
 
 
 def doctor(options: Options) -> dict[str, Any]:

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TextIO
 
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.table import Table
 from rich.text import Text
 
+WIDTH = 200  # of tables and trees where there is no terminal
 LOG_SECONDS = 10.0  # between two lines of one stage where there is no terminal
 
 
@@ -40,6 +44,11 @@ class Reporter:
         """One line that stays."""
         if not self.quiet:
             self._console.print(Text(sentence))
+
+    def show(self, *shown: RenderableType) -> None:
+        """Tables and trees that stay."""
+        if not self.quiet:
+            show(*shown, stream=self._stream)
 
     def progress(self) -> Progress:
         return Progress(
@@ -127,6 +136,27 @@ class Stage:
     def _rows(self) -> str:
         rate = (self.rows - self._before[1]) / max(time.monotonic() - self._began, 1e-9)
         return f"{self.rows:,} {self.row_unit}, {quantity(round(rate))}/s"
+
+
+def show(*shown: RenderableType, stream: TextIO) -> None:
+    """Prints tables and trees: in colours and as wide as it is on a terminal, else plain and wide enough for
+    paths."""
+    console = Console(file=stream, highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    console.print(*shown, sep="\n")
+
+
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()
+) -> Table:
+    """A table for a terminal; the columns numbered in `right` hold numbers."""
+    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for place, name in enumerate(columns):
+        made.add_column(name, justify="right" if place in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*map(Text, row))
+    return made
 
 
 class _DoneColumn(ProgressColumn):

@@ -14,11 +14,12 @@ import html
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster import picture
 from cluster.artefact import Artefact, Manifest
-from cluster.errors import WordloomError
+from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
 from cluster.progress import duration, quantity
 
@@ -129,6 +130,14 @@ class Report:
             + "\n".join(self._parts)
             + "\n</main>\n</body>\n</html>\n"
         )
+
+    def save(self, path: str) -> str:
+        """Writes the page alone to a file; its path. Raises UsageError where that cannot be."""
+        try:
+            Path(path).write_text(self.html(), "utf-8")
+        except OSError as error:
+            raise UsageError(f"Cannot write {path!r} ({error.strerror}); check --output.") from error
+        return path
 
     def write(self, artefact: Artefact) -> str:
         """Puts the page, and a PNG of each picture that the artefact does not hold itself, beside the

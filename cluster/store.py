@@ -6,8 +6,9 @@ So an artefact is found by what it is made from, and two settings of one stage l
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.text import Text
@@ -20,6 +21,24 @@ from cluster.manifest import RowTable
 from cluster.progress import duration, quantity, state
 
 SILENT = 60.0  # seconds without a word after which a run counts as stopped
+SOURCES = ("dump", "text", "abstracts", "url")  # inputs that are no artefacts
+# The counts by which an artefact is known, over all kinds.
+FIRST = (
+    "pages",
+    "sequences",
+    "tokens",
+    "words",
+    "size",
+    "coverage",
+    "vector_size",
+    "parameters",
+    "held_out_auc",
+    "held_out_bits_per_character",
+    "accuracy",
+    "baseline_accuracy",
+    "letter_error",
+    "word_error",
+)
 SHORT = 16  # hex digits of an identity that name a folder: 64 bits, no two alike by chance
 
 
@@ -88,20 +107,54 @@ class Store:
                     inputs = tuple((begun.get("inputs") or {}).values())
                     yield Unfinished(str(begun.get("kind")), folder.location, progress, inputs)
 
-    def tree(self) -> Tree:
-        """The lineage as a tree: below each artefact, what was made from it."""
+    def tree(self, served: Collection[str] = ()) -> Tree:
+        """The lineage as a tree: below each source what was read from it, below each artefact what was made
+        from it. `served` are the identities of those that are served."""
         artefacts = self.artefacts()
-        root = Tree(self.folder.location)
+        size = quantity(sum(artefact.bytes for artefact in artefacts), "B")
+        root = Tree(_line((self.folder.location, "bold"), (f"{len(artefacts)} artefacts, {size}", "dim")))
         branches: dict[str, Tree] = {}
+
+        def below(inputs: Iterable[str]) -> Tree:
+            """Where what is made from these stands: below the last of them, which is made from the others."""
+            known = [branches[identity] for identity in inputs if identity in branches]
+            return known[-1] if known else root
+
         for artefact in artefacts:  # oldest first: inputs come before what is made from them
-            parents = [given.identity for given in artefact.manifest.inputs.values()]
-            known = [branches[parent] for parent in parents if parent in branches]
-            branches[artefact.identity] = (known[-1] if known else root).add(
-                Text(describe(artefact), overflow="fold")
+            inputs = artefact.manifest.inputs.values()
+            for given in inputs:
+                if given.kind in SOURCES and given.identity not in branches:
+                    branches[given.identity] = root.add(_source(given))
+            branches[artefact.identity] = below(given.identity for given in inputs).add(
+                _line(
+                    (artefact.kind, "bold"),
+                    (artefact.identity[:SHORT], "dim"),
+                    (quantity(artefact.bytes, "B"), "cyan"),
+                    (figures(artefact), ""),
+                    ("● served" if artefact.identity in served else "", "green"),
+                )
             )
         for each in self.unfinished():
-            root.add(Text(each.sentence(), overflow="fold"))
+            below(each.inputs).add(Text(each.sentence(), "yellow", overflow="fold"))
         return root
+
+
+def _source(given: Input) -> Text:
+    """A file or address that was read, with its size as far as it still lies here."""
+    try:
+        size = quantity(Path(given.location).stat().st_size, "B")
+    except (OSError, ValueError):
+        size = ""
+    return _line((given.kind, "bold"), (given.identity[:SHORT], "dim"), (size, "cyan"), (given.location, ""))
+
+
+def _line(*parts: tuple[str, str]) -> Text:
+    """The parts that say something, each in its style."""
+    line = Text(overflow="fold")
+    for words, style in parts:
+        if words:
+            line.append(f"{'  ' if line else ''}{words}", style or None)
+    return line
 
 
 def _json(folder: Folder, name: str) -> dict[str, Any] | None:
@@ -112,22 +165,32 @@ def _json(folder: Folder, name: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def describe(artefact: Artefact) -> str:
-    """One line: what it is, how big, how good."""
-    figures = ", ".join(
+def figures(artefact: Artefact) -> str:
+    """What is to be known of it first: some of its counts, all of them for a kind that has none of these."""
+    numbers = {
+        name: value
+        for name, value in artefact.counts.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    first = {name: numbers[name] for name in FIRST if name in numbers} or numbers
+    return ", ".join(
         f"{name.replace('_', ' ')} {value:,}"
         if isinstance(value, int)
         else f"{name.replace('_', ' ')} {value:.4g}"
-        for name, value in artefact.counts.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        for name, value in first.items()
     )
+
+
+def describe(artefact: Artefact) -> str:
+    """One line: what it is, how big, how good."""
     sources = [
         f"{name} {given.location}"
         for name, given in artefact.manifest.inputs.items()
-        if given.kind in ("dump", "text", "abstracts", "url")
+        if given.kind in SOURCES
     ]
     source = f" from {'; '.join(sources)}" if sources else ""
-    return f"{artefact.kind} {artefact.identity[:SHORT]} ({quantity(artefact.bytes, 'B')}) {figures}{source}"
+    size = quantity(artefact.bytes, "B")
+    return f"{artefact.kind} {artefact.identity[:SHORT]} ({size}) {figures(artefact)}{source}"
 
 
 def summary(artefact: Artefact) -> dict[str, Any]:

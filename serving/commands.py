@@ -43,6 +43,18 @@ def add(line: CommandLine) -> None:
     made = line.add("models rollback", "serve the version that was served before", rollback, folder)
     made.add_argument("kind", metavar="KIND", help="vectors, language-model, ...")
 
+    made = line.add("status", "what exists, from what, how big, how good, what is served", status, line.home)
+    made.add_argument(
+        "--address", metavar="URL", help="a cluster's dashboard: its jobs instead of the artefacts of a home"
+    )
+    made = line.add("report", "an artefact's report.html, made again from its files", report)
+    made.add_argument("folder", metavar="DIR", help="the artefact: a corpus, a model, ...")
+    made.add_argument("--output", metavar="FILE", help="where the page goes (DIR/report.html)")
+    made = line.add("compare", "two artefacts of one kind side by side", compare)
+    made.add_argument("first", metavar="DIR", help="the one")
+    made.add_argument("second", metavar="DIR", help="the other; differences are from the one to it")
+    made.add_argument("--output", metavar="FILE", help="an HTML page of it, with both learning curves")
+
     made = line.add("gc", "frees what no served model and nothing recent was made from", gc, line.home)
     made.add_argument(
         "--keep", type=positive, default=2, metavar="N", help="artefacts of each kind that stay anyway (2)"
@@ -131,3 +143,60 @@ def gc(options: Options) -> dict[str, Any]:
         "bytes": found.bytes,
         "dry_run": options.dry_run,
     }
+
+
+def status(options: Options) -> dict[str, Any]:
+    if options.address:
+        from cluster.submission import Jobs, address_of
+
+        found = Jobs(address_of(options.address)).listed()
+        options.say(*(f"{each['id']}  {each['status'].lower()}  {each['command']}" for each in found))
+        if not found:
+            options.say(f"No job was submitted to {options.address} yet.")
+        return {"address": options.address, "jobs": found}
+    from cluster.store import Store, summary
+    from serving import models
+
+    store = Store(options.home)
+    served = models.served(store.folder)
+    if not store.folder.exists():
+        options.say(f"{options.home}: nothing yet; `wordloom run` begins.")
+    elif not options.json:
+        options.show(store.tree(served))
+    return {
+        "home": store.folder.location,
+        "artefacts": [summary(each) | {"served": each.identity in served} for each in store.artefacts()],
+        "unfinished": [
+            {"kind": each.kind, "location": each.location, "progress": each.progress}
+            for each in store.unfinished()
+        ],
+    }
+
+
+def report(options: Options) -> dict[str, Any]:
+    """The page of an artefact, beside its files or in a file of its own."""
+    from cluster import report as reports
+    from cluster.artefact import Artefact
+    from cluster.store import summary
+    from trainers.model_report import KINDS
+
+    artefact = Artefact.open(options.folder)
+    page = reports.made(artefact, KINDS)
+    place = page.save(options.output) if options.output else page.write(artefact)
+    options.say(place)
+    return {"report": place, "artefact": summary(artefact)}
+
+
+def compare(options: Options) -> dict[str, Any]:
+    from cluster.artefact import Artefact
+    from cluster.progress import table
+    from cluster.report import said
+    from trainers import comparison
+
+    found = comparison.compare(Artefact.open(options.first), Artefact.open(options.second))
+    place = found.report().save(options.output) if options.output else None
+    for title, columns, rows in found.tables():
+        options.show(table(title, columns, [[said(each) for each in row] for row in rows]))
+    if place:
+        options.say(place)
+    return {**found.to_json(), "report": place}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +16,10 @@ from typing import Any
 from cluster.artefact import Artefact
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
-from cluster.progress import Reporter, duration
+from cluster.progress import Reporter, duration, quantity, table
+from cluster.report import FILE as REPORT
 from cluster.session import Session, cores, session
-from cluster.store import Store, summary
+from cluster.store import Store, figures, summary
 from ingest import mirror, review_grammar, sample, sequence_corpus
 from ingest.commands import places
 from ingest.corpus import KIND as CORPUS
@@ -79,6 +80,8 @@ def run(
             served = stack.enter_context(_served(chosen, settings, reporter))
             answers = _asked(served.url, reporter)
             _say_addresses(served, running, reporter)
+        made = (corpus, vocabulary, reviews, *models)
+        _summary(made, journal, reporter)
         if stay:
             reporter.say(f"Serving until Ctrl-C. {_left(began)}")
             _wait()
@@ -89,7 +92,7 @@ def run(
     return {
         "home": store.folder.location,
         "dump": {"name": dump.name, "identity": dump.identity, "bytes": dump.bytes},
-        "artefacts": [summary(each) for each in (corpus, vocabulary, reviews, *models)],
+        "artefacts": [summary(each) for each in made],
         "answers": [{"asked": each.asked, "status": each.status, "body": each.body} for each in answers],
         "stages": journal.stages,
     }
@@ -196,6 +199,16 @@ def _asked(url: str, reporter: Reporter) -> list[Any]:
 
 
 # what is said
+
+
+def _summary(made: Sequence[Artefact], journal: Journal, reporter: Reporter) -> None:
+    """One table of what there is now, and where the time went."""
+    rows = [
+        (each.kind, quantity(each.bytes, "B"), figures(each), f"{each.location}/{REPORT}") for each in made
+    ]
+    reporter.show(table("What there is", ("", "size", "figures", "its report"), rows, right=(1,)))
+    spent = (f"{each['name']} {duration(each['ended'] - each['began'])}" for each in journal.stages)
+    reporter.say(f"Time: {', '.join(spent)}")
 
 
 def _say_addresses(served: Any, running: Session, reporter: Reporter) -> None:

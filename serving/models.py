@@ -97,6 +97,25 @@ def find(location: str | Folder) -> dict[str, Model]:
     folder = location if isinstance(location, Folder) else Folder(location)
     if not folder.exists():
         raise WordloomError(f"Cannot serve {folder.location!r}: there is no such folder; check --models.")
+    newest = _to_serve(folder)
+    if not newest:
+        raise WordloomError(
+            f"No model lies in {folder.location!r} or up to {DEPTH} levels below it; train one "
+            f"(`{KINDS[VECTORS]}`) or check --models."
+        )
+    return {kind: Model.of(newest[kind]) for kind in KINDS if kind in newest}
+
+
+def served(folder: Folder) -> set[str]:
+    """The identities of the models that `find` finds, none where it finds none."""
+    try:
+        return {artefact.identity for artefact in _to_serve(folder).values()}
+    except WordloomError:  # something is damaged: who serves says what
+        return set()
+
+
+def _to_serve(folder: Folder) -> dict[str, Artefact]:
+    """Of each kind that lies below a folder the one that was promoted last, or the newest."""
     promoted = {kind: versions[-1] for kind, versions in chosen(folder).items() if versions}
     newest: dict[str, Artefact] = {}
     for artefact in artefacts(folder):
@@ -105,12 +124,7 @@ def find(location: str | Folder) -> dict[str, Model]:
         held = newest.get(artefact.kind)
         if held is None or _rank(held, promoted) < _rank(artefact, promoted):
             newest[artefact.kind] = artefact
-    if not newest:
-        raise WordloomError(
-            f"No model lies in {folder.location!r} or up to {DEPTH} levels below it; train one "
-            f"(`{KINDS[VECTORS]}`) or check --models."
-        )
-    return {kind: Model.of(newest[kind]) for kind in KINDS if kind in newest}
+    return newest
 
 
 def chosen(folder: Folder) -> dict[str, list[str]]:

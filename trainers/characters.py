@@ -6,6 +6,7 @@ and counted, those outside the alphabet as the unknown one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -121,3 +122,15 @@ def _ranked(counts: npt.NDArray[np.int64]) -> dict[str, int]:
     found = np.flatnonzero(counts)
     order = found[np.lexsort((found, -counts[found]))]
     return {chr(code): int(counts[code]) for code in order}
+
+
+def bits_by_frequency(texts: Iterable[Ids]) -> float:
+    """The bits a character of texts by the best guess that reads nothing: each character as often as it
+    occurs in these very texts (the entropy of order 0). NaN without a character."""
+    counts = np.zeros(0, np.int64)
+    for ids in texts:
+        found = np.bincount(ids, minlength=len(counts))
+        found[: len(counts)] += counts
+        counts = found
+    shares = counts[counts > 0] / max(int(counts.sum()), 1)
+    return float(-(shares * np.log2(shares)).sum()) if len(shares) else math.nan

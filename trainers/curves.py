@@ -77,14 +77,14 @@ def events(curve: Curve, history: History) -> bytes:
         with SummaryWriter(aside) as writer:
             for position, loss in curve:
                 writer.add_scalar("interval/loss", loss, int(position), began)
-            for entry, figures in zip(history, _figures(history), strict=True):
+            for entry, figures in zip(history, figures_of(history), strict=True):
                 for key, value in figures.items():
                     writer.add_scalar(f"epoch/{key}", value, entry["position"], began + entry["seconds"])
         (made,) = Path(aside).iterdir()
         return made.read_bytes()
 
 
-def _figures(history: History) -> list[dict[str, float]]:
+def figures_of(history: History) -> list[dict[str, float]]:
     """The figures after each epoch, without texts and without counts, which are whole numbers throughout."""
     keys = {
         key: [entry.get(key) for entry in history]
@@ -103,7 +103,7 @@ def _panels(history: History) -> list[tuple[str, dict[str, list[tuple[float, flo
     """For each figure, the loss first, its points by what they were measured on."""
     panels: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     panels["loss"] = defaultdict(list)
-    for entry, figures in zip(history, _figures(history), strict=True):
+    for entry, figures in zip(history, figures_of(history), strict=True):
         for key, value in figures.items():
             label = "held out" if key.startswith(HELD_OUT) else "trained on"
             panels[key.removeprefix(HELD_OUT)][label].append((entry["position"], value))

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 # Raised by hand when a stage's output changes; tests/test_golden_training.py guards both.
 EMBEDDINGS_VERSION = 3
-LANGUAGE_MODEL_VERSION = 2
-SENTIMENT_VERSION = 1
-LABELLING_VERSION = 1
+LANGUAGE_MODEL_VERSION = 3
+SENTIMENT_VERSION = 2
+LABELLING_VERSION = 2
 VECTORS = vectors.KIND
 LANGUAGE_MODEL = language_settings.KIND
 SENTIMENT = sentiment_settings.KIND

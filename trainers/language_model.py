@@ -19,7 +19,14 @@ import tensorflow as tf
 
 from cluster.folder import FileRecord, Folder
 from ingest.corpus import Corpus
-from trainers.characters import UNKNOWN, Alphabet, commonest, counted, reference_alphabet
+from trainers.characters import (
+    UNKNOWN,
+    Alphabet,
+    bits_by_frequency,
+    commonest,
+    counted,
+    reference_alphabet,
+)
 from trainers.generation import CharacterModel
 from trainers.group import Group
 from trainers.language_card import CARD, card
@@ -191,6 +198,7 @@ class CharacterLanguageModel:
         }
         figures = self._held_out_figures(state)
         figures["held_out_bits_windows_50"] = self._model(state).bits_in_windows(self._pages())
+        figures["held_out_bits_by_frequency"] = bits_by_frequency(self._pages())
         counts |= {name: value for name, value in figures.items() if math.isfinite(value)}
         files = self._model(state).write(folder)
         text = card(self.settings, self.alphabet, counts, history)

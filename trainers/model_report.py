@@ -34,6 +34,7 @@ ASKED = 12  # words whose neighbours are shown: every so many among the commones
 AMONG = 5000  # ... words
 NEIGHBOURS = 6
 SAMPLES = 8  # epochs whose sample is shown: the first, the last and some between
+LABEL = 24  # characters of a label in a picture
 CONFUSED = 30  # labels whose confusion can still be read as a picture
 MISTAKES = 20
 LEFT_OUT = ("epoch", "position", "sample")  # of the history, in its table
@@ -207,7 +208,7 @@ def _confusion(page: Report, counts: Sequence[Sequence[int]], labels: Sequence[s
     made = picture.figure(size, size)
     axes = made.subplots()
     axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="#808080", linewidth=0.2)
-    names = [each.replace("$", r"\$") for each in labels]
+    names = [each[:LABEL].replace("$", r"\$") for each in labels]
     axes.set_xticks(np.arange(len(labels)) + 0.5, names)
     axes.set_yticks(np.arange(len(labels)) + 0.5, names)
     axes.invert_yaxis()

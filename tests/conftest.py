@@ -8,9 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from cluster import report
 from cluster.session import Session, session
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@pytest.fixture(autouse=True)
+def drawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is made in this process has a report only where the test is about reports (`draws`): the pictures
+    of one take .8 s of CPU, and hundreds of small artefacts are made here. Workers draw theirs."""
+    if "draws" not in request.keywords:
+        monkeypatch.setattr(report, "attempt", lambda artefact, kinds: None)
 
 
 @pytest.fixture(scope="session")

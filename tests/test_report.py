@@ -14,12 +14,18 @@ import pytest
 
 import wordloom
 from cluster import picture, report
-from cluster.artefact import Artefact
+from cluster.artefact import Artefact, Draft
 from cluster.errors import WordloomError
 from cluster.report import Difference, Report
 from ingest import corpus_report
+from ingest.settings import IngestSettings
 from tests.kept_artefacts import KEPT, KINDS
+from tests.test_loop import Ears
+from tests.test_wikipedia import by_hand, plain_dump, some_pages
+from tests.toy_learner import ToyLearner
 from trainers import model_report
+from trainers.group import LocalGroup
+from trainers.loop import LoopSettings, produce
 
 HOSTILE = "<script>alert(1)</script>\"'&</td><img src=http://evil.example/x> $x_1$ #000000 url(#a)"
 # What the report of each kind shows, by the headings of its sections.
@@ -43,6 +49,7 @@ SHOWN = {
     ],
     "labelling": ["left for the test", "Learning curves", "The worst mistakes"],
 }
+pytestmark = pytest.mark.draws
 EMPTY = {"meta", "link", "img", "br", "hr", "input"}
 
 
@@ -189,6 +196,23 @@ def test_the_speed_over_time_is_that_which_the_run_noted(tmp_path: Path) -> None
     made = report.made(Artefact.open(artefact.location), corpus_report.KINDS)
     assert "speed" in made.pictures
     assert "12.0 MB and 120 pages in 4.0 s: 3.0 MB/s, 30 pages/s." in Reader(made.html()).words
+
+
+def test_ingest_leaves_a_report_beside_the_corpus(tmp_path: Path) -> None:
+    by_hand(plain_dump(tmp_path, some_pages(30)), tmp_path / "corpus", IngestSettings())
+    words = Reader((tmp_path / "corpus" / report.FILE).read_text("utf-8")).words
+    assert "Pages by what became of them" in words
+    assert not [name for name in Artefact.open(tmp_path / "corpus").manifest.files if name in report.VIEWS]
+
+
+def test_training_leaves_a_report_that_says_where_the_time_went(tmp_path: Path) -> None:
+    draft = Draft(tmp_path / "toy", kind="toy", output_version=1, inputs={}, settings={})
+    produce(ToyLearner(seconds=0.01), draft, LocalGroup(), LoopSettings(epochs=2), Ears())
+    phases = Artefact.open(tmp_path / "toy").manifest.made["phases"]
+    assert {*phases} == {"training", "exchange between workers", "evaluation", "checkpoints", "publishing"}
+    assert phases["training"] >= 0.08  # eight blocks of .01 s
+    words = Reader((tmp_path / "toy" / report.FILE).read_text("utf-8")).words
+    assert "Where the time went" in words and all(name in words for name in phases)
 
 
 def test_no_training_code_is_needed_for_a_report() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from cluster.artefact import Draft
+from cluster import report
+from cluster.artefact import MANIFEST, Draft
 from cluster.errors import WordloomError
 from cluster.folder import Folder
 from cluster.progress import Reporter
@@ -45,8 +46,14 @@ def some_pages(count: int) -> list[str]:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    files = sorted(each for each in folder.rglob("*") if each.is_file() and each.name != "manifest.json")
-    return {str(each.relative_to(folder)): hashlib.sha256(each.read_bytes()).hexdigest() for each in files}
+    """Those of an artefact's files, without the manifest and the views beside them."""
+    beside = {MANIFEST, *report.VIEWS}
+    files = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(name): hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in files.items()
+        if name.parts[0] not in beside
+    }
 
 
 def by_hand(dump: Dump, output: Path, settings: IngestSettings, *, publish: bool = True) -> list[SplitRecord]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import cluster.commands
+import serving.commands
 import wordloom
 from cluster.artefact import Draft, Input
 from trainers import commands, formats
@@ -109,7 +109,7 @@ def test_a_defect_is_one_sentence_too(
     def broken(options: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(cluster.commands, "status", broken)
+    monkeypatch.setattr(serving.commands, "status", broken)
     assert wordloom.main(["status"]) == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
 

@@ -47,7 +47,7 @@ METRICS: dict[str, Metric] = {
     "serve_requests": Metric("counter", "requests", "Requests answered, by route and status.", ("route", "status")),
     "serve_latency_milliseconds": Metric("histogram", "ms", "Time from a request's arrival at the application to its answer, by route.", ("route",)),
     "serve_errors": Metric("counter", "errors", "Requests that were not answered well, by route and kind of error.", ("route", "kind")),
-    "serve_characters": Metric("counter", "characters", "Characters generated."),
+    "serve_characters": Metric("counter", "characters", "Characters generated, by route.", ("route",)),
     "serve_batch_size": Metric("histogram", "requests", "Requests that one call of a model answered, by call.", ("call",)),
     "serve_queue_length": Metric("gauge", "requests", "Requests that waited for a model when its last call began, by call.", ("call",)),
     "serve_model": Metric("gauge", "1", "1 for the model that a replica serves, by kind and version.", ("model", "version")),

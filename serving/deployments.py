@@ -15,6 +15,7 @@ import importlib
 import logging
 import re
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from cluster.errors import UsageError, WordloomError
 from cluster.settings import resolve
 from serving import application, models
 from serving.application import PREFIXES
+from serving.gate import log_to
 from serving.keys import Keys
 from serving.labels import Labels
 from serving.models import LABELLING, LANGUAGE_MODEL, SENTIMENT, VECTORS, Model
@@ -83,6 +85,8 @@ class Replica:
         self, kind: str, served: Mapping[str, Model], settings: ServingSettings, prefix: str, keys: Keys
     ) -> None:
         _stay_on_loopback()
+        if settings.access_log_share:
+            log_to(sys.stderr)  # a file of the node's Ray logs
         self.kind = kind
         self.served = served
         self.settings = settings

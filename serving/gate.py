@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Container, Mapping, Sequence
+from typing import TextIO
 
 from fastapi.exceptions import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
@@ -141,6 +142,14 @@ class Gate:
 
     def _too_large(self) -> HTTPException:
         return HTTPException(413, f"The body is larger than the limit of {self.limit} bytes.")
+
+
+def log_to(stream: TextIO) -> None:
+    """Writes the access log of this process to a stream, a JSON object a line."""
+    if not LOG.handlers:
+        LOG.addHandler(logging.StreamHandler(stream))
+        LOG.setLevel(logging.INFO)
+        LOG.propagate = False
 
 
 def headers_of(model: Model) -> dict[str, str]:

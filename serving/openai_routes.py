@@ -203,7 +203,7 @@ def completion_routes(core: Text | None, settings: ServingSettings, served: Mode
             return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS)
         made = [core.generate(each) for each in wanted]
         count = sum(len(text) for text, _ in made)
-        metrics.increment("serve_characters", count)
+        metrics.increment("serve_characters", count, {"route": COMPLETIONS})
         choices = [
             Choice(
                 text=(prompts[index] if body.echo else "") + text, index=index, finish_reason=making.finish
@@ -235,7 +235,7 @@ def _chunks(
                 yield event([choice(index, sampling.seed_text)])
             for piece in making:
                 made += len(piece)
-                metrics.increment("serve_characters", len(piece))
+                metrics.increment("serve_characters", len(piece), {"route": COMPLETIONS})
                 yield event([choice(index, piece)])
             yield event([choice(index, "", making.finish)])
     except Exception:

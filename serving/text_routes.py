@@ -17,6 +17,7 @@ from serving.states import States
 from serving.text import EXAMPLE, SEEDS, Making, Sampling, Text
 
 PREFIX = "/v1/text"
+GENERATE = f"{PREFIX}/generate"
 # Proxies must hand each piece on as it comes.
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 STATE_CHARACTERS = 1_000_000
@@ -161,7 +162,7 @@ def text_routes(core: Text | None, settings: ServingSettings, states: States) ->
             events = _events(text.stream(sampling), ended)
             return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS)
         made, making = text.generate(sampling)
-        metrics.increment("serve_characters", len(made))
+        metrics.increment("serve_characters", len(made), {"route": GENERATE})
         return Generated(text=made, **ended(making, len(made)))
 
     @router.post("/score", summary="How likely is a text?")
@@ -191,7 +192,7 @@ def _events(making: Making, ended: Any) -> Iterator[str]:
     try:
         for piece in making:
             made += len(piece)
-            metrics.increment("serve_characters", len(piece))
+            metrics.increment("serve_characters", len(piece), {"route": GENERATE})
             yield _event("text", {"text": piece})
     except Exception:
         yield _event("error", {"message": "The model failed; the server's log says why."})

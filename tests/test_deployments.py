@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import openai
@@ -44,7 +44,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(ray_cluster: object, home: Path) -> Iterator[Served]:
-    made = deployments.start(str(home), ServingSettings(port=0, max_body_bytes=5_000))
+    made = deployments.start(str(home), ServingSettings(port=0, max_body_bytes=5_000, access_log_share=1.0))
     yield made
     deployments.stop()
 
@@ -150,54 +150,90 @@ def test_a_taken_port_is_one_sentence() -> None:
             deployments.free_port("127.0.0.1", port)
 
 
+def scraped(addresses: Sequence[str]) -> dict[tuple[str, ...], float]:
+    """Our own metrics (of a histogram, its count), summed over all processes: name and labels -> value."""
+    labels = {metrics.exported_name(name): each.labels for name, each in metrics.METRICS.items()}
+    found: Counter[tuple[str, ...]] = Counter()
+    for address in addresses:
+        for family in text_string_to_metric_families(requests.get(address, timeout=30).text):
+            for sample in family.samples:
+                name = sample.name.removesuffix("_count")
+                if name in labels:
+                    found[(name, *(sample.labels[label] for label in labels[name]))] += sample.value
+    return dict(found)
+
+
 @pytest.mark.slow
 def test_known_traffic_shows_in_the_scrape(served: Served, ray_cluster: Session) -> None:
-    def scraped() -> dict[tuple[str, str, str], float]:
-        found: dict[tuple[str, str, str], float] = {}
-        for address in ray_cluster.metrics:
-            text = requests.get(address, timeout=30).text
-            for family in text_string_to_metric_families(text):
-                for sample in family.samples:
-                    labels = sample.labels
-                    key = (
-                        sample.name,
-                        labels.get("route", labels.get("model", "")),
-                        labels.get("status", labels.get("kind", "")),
-                    )
-                    found[key] = found.get(key, 0) + sample.value
-        return found
-
+    before = scraped(ray_cluster.metrics)
     # Routes and statuses that no other test of this module brings together: reports lag behind requests.
     neighbours, similarity = "/v1/words/{word}/neighbours", "/v1/words/similarity"
     for _ in range(3):
         requests.get(f"{served.url}/v1/words/nobody/neighbours", timeout=30)
     for _ in range(2):
         requests.get(f"{served.url}{similarity}", timeout=30)
-    requests.post(f"{served.url}/v1/text/generate", json={"length": 33}, timeout=30)
-    requests_total, errors_total = map(metrics.exported_name, ("serve_requests", "serve_errors"))
-    wanted = {
-        (requests_total, neighbours, "404"): 3,
-        (errors_total, neighbours, "unknown_word"): 3,
-        (requests_total, similarity, "422"): 2,
-        (errors_total, similarity, "invalid"): 2,
-        **{(metrics.exported_name("serve_model"), kind, ""): 1 for kind in served.models},
-    }
-    at_least = {
-        (metrics.exported_name("serve_characters"), "", ""): 33,
-        (metrics.exported_name("serve_latency_milliseconds") + "_count", neighbours, ""): 3,
-        (requests_total, "/v1/text/generate", "200"): 1,
-    }
+    answers = client.ask(served.url)
+    requests.post(f"{served.url}/v1/sentiment", json={"input": ["good", "bad"]}, timeout=30)
+    requests.post(f"{served.url}/v1/labels", json={"input": 3}, timeout=30)
 
-    def arrived(found: dict[tuple[str, str, str], float]) -> bool:
-        exact = all(found.get(key) == value for key, value in wanted.items())
-        return exact and all(found.get(key, 0) >= value for key, value in at_least.items())
+    def key(name: str, *labels: str) -> tuple[str, ...]:
+        return (metrics.exported_name(name), *labels)
+
+    calls = ("neighbours", "generate", "score", "sentiment", "labels")
+    exact = {
+        key("serve_requests", neighbours, "404"): 3,
+        key("serve_errors", neighbours, "unknown_word"): 3,
+        key("serve_requests", similarity, "422"): 2,
+        key("serve_errors", similarity, "invalid"): 2,
+        **{key("serve_model", kind, model.version): 1 for kind, model in served.models.items()},
+        **{key("serve_queue_length", call): 0 for call in calls},  # nobody waits any more
+    }
+    more = {
+        key("serve_characters", "/v1/text/generate"): 200,
+        key("serve_characters", "/v1/completions"): 64,
+        key("serve_requests", "/v1/sentiment", "200"): 2,
+        key("serve_latency_milliseconds", neighbours): 3,
+        key("serve_latency_milliseconds", "/v1/labels"): 2,
+        key("serve_errors", "/v1/labels", "invalid"): 1,
+        **{key("serve_batch_size", call): 1 for call in calls},
+    }
+    for answer in answers:
+        more.setdefault(key("serve_requests", answer.path, "200"), 1)
+    of_serving = {metrics.exported_name(name) for name in metrics.METRICS if name.startswith("serve_")}
+    assert {name for name, *_ in [*exact, *more]} == of_serving
 
     deadline = time.monotonic() + 120  # replicas report every ten seconds, on a busy machine later
-    while not arrived(scraped()) and time.monotonic() < deadline:
+    while True:
+        found = scraped(ray_cluster.metrics)
+        missing = {
+            each: (value, found.get(each)) for each, value in exact.items() if found.get(each) != value
+        }
+        for each, value in more.items():
+            risen = found.get(each, 0) - before.get(each, 0)
+            if risen < value:
+                missing[each] = (value, risen)
+        if not missing:
+            break
+        assert time.monotonic() < deadline, missing
         time.sleep(1)
-    found = scraped()
-    assert {key: found.get(key) for key in wanted} == wanted
-    assert arrived(found)
+
+
+@pytest.mark.slow
+def test_the_access_log_stands_line_by_line_in_the_logs_of_ray(served: Served) -> None:
+    requests.get(f"{served.url}/v1/words/a-secret-word/vector", timeout=30)
+    requests.post(f"{served.url}/v1/sentiment", json={"input": "a secret text"}, timeout=30)
+    logs = Path(ray._private.worker._global_node.get_logs_dir_path())
+    deadline = time.monotonic() + 30
+    routes: set[tuple[str, int]] = set()
+    while not {("/v1/words/{word}/vector", 404), ("/v1/sentiment", 200)} <= routes:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+        written = "".join(path.read_text(errors="replace") for path in logs.glob("worker-*.err"))
+        lines = [json.loads(line) for line in written.splitlines() if line.startswith('{"at"')]
+        routes = {(line["route"], line["status"]) for line in lines}
+    assert "secret" not in str(lines)
+    fields = {"at", "method", "route", "status", "milliseconds", "bytes_in", "bytes_out", "model", "version"}
+    assert all(fields <= set(line) for line in lines)
 
 
 @pytest.mark.slow

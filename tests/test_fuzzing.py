@@ -1,8 +1,8 @@
-"""Whatever the document of the routes allows or forbids is sent to them: no answer is a defect of the server.
+"""Whatever the document of the routes allows or forbids is sent to them: no answer is a defect.
 
-Schemathesis makes the requests: those that the document allows, and those that it does not (wrong types, wrong
-shapes, numbers beyond all limits, hostile Unicode, missing and unknown fields). The models are real, of a few
-units; the examples are the same each time, so that a failure comes again.
+Schemathesis makes the requests: those that the document allows, and those that it does not (wrong types,
+wrong shapes, numbers beyond all limits, hostile Unicode, missing and unknown fields). The models are real, of
+a few units; the examples are the same each time, so that a failure comes again.
 """
 
 from __future__ import annotations

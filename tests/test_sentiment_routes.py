@@ -157,6 +157,7 @@ def test_a_replica_loads_no_training_code_no_ray_and_no_keras_model(tmp_path: Pa
     assert set(loaded.split()) == {
         "trainers",
         "trainers.cells",
+        "trainers.model_files",
         "trainers.recurrent",
         "trainers.review_reader",
         "trainers.sentiment_model",

@@ -65,6 +65,16 @@ class FrontEnd:
         flat = tf.reshape(values, [-1, values.shape[1] * values.shape[2] * values.shape[3]])
         return tf.nn.relu(flat @ weights["front/dense/kernel"] + weights["front/dense/bias"])
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of every parameter."""
+        if self.tokens:
+            return {"front/embedding": (self.tokens, self.features)}
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name, shape in self._shapes().items():
+            shapes[f"front/{name}/kernel"] = shape
+            shapes[f"front/{name}/bias"] = shape[-1:]
+        return shapes
+
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         if not self.channels:
             return {}

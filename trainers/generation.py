@@ -12,7 +12,6 @@ the sequences beside it nor the chunks it is made in change it.
 from __future__ import annotations
 
 import dataclasses
-import io
 import itertools
 import json
 import math
@@ -27,10 +26,11 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from cluster.artefact import Artefact
-from cluster.errors import UsageError, WordloomError
+from cluster.errors import UsageError
 from cluster.folder import FileRecord, Folder
 from trainers.characters import Alphabet
 from trainers.language_settings import KIND
+from trainers.model_files import MODEL, PARAMETERS, reading, write_parameters
 from trainers.recurrent import Recurrent
 
 FORMAT = 1
@@ -138,39 +138,21 @@ class CharacterModel:
     @classmethod
     def read(cls, folder: Folder) -> CharacterModel:
         """The model whose files lie in `folder`, published or not."""
-        try:
-            described = folder.read_json("model.json")
-            if described["format"] > FORMAT:
-                raise WordloomError(
-                    f"The model in {folder.location!r} has format {described['format']}, this version reads "
-                    f"up to {FORMAT}; use a newer wordloom."
-                )
-            alphabet, network = Alphabet(described["alphabet"]), Recurrent(**described["network"])
-            with np.load(io.BytesIO(folder.read("parameters.npz")), allow_pickle=False) as arrays:
-                parameters = {name: arrays[name] for name in cls.shapes(alphabet, network)}
-            for name, shape in cls.shapes(alphabet, network).items():
-                if parameters[name].shape != shape or parameters[name].dtype != np.float32:
-                    raise ValueError(f"{name} is {parameters[name].dtype} {parameters[name].shape}")
-        except WordloomError:
-            raise
-        except Exception as error:  # zip, JSON, array and type errors: all mean that the files are not ours
-            raise WordloomError(
-                f"The model in {folder.location!r} cannot be read ({error!r}); train it again."
-            ) from error
-        return cls(alphabet, network, parameters)
+        with reading(folder, FORMAT) as files:
+            alphabet = Alphabet(files.described["alphabet"])
+            network = Recurrent(**files.described["network"])
+            return cls(alphabet, network, files.parameters(cls.shapes(alphabet, network)))
 
     def write(self, folder: Folder) -> dict[str, FileRecord]:
         """Writes ``model.json`` and ``parameters.npz``; the same model gives the same bytes."""
-        data = io.BytesIO()
-        np.savez(data, **{name: value.numpy() for name, value in self.parameters.items()})
         described = {
             "format": FORMAT,
             "alphabet": self.alphabet.characters,
             "network": dataclasses.asdict(self.network),
         }
         return {
-            "model.json": folder.write("model.json", json.dumps(described, indent=1).encode() + b"\n"),
-            "parameters.npz": folder.write("parameters.npz", data.getvalue()),
+            MODEL: folder.write(MODEL, json.dumps(described, indent=1).encode() + b"\n"),
+            PARAMETERS: write_parameters(folder, self.parameters),
         }
 
     # generating

@@ -7,7 +7,6 @@ code.
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +16,12 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from cluster.artefact import Artefact
-from cluster.errors import UsageError, WordloomError
+from cluster.errors import UsageError
 from cluster.folder import FileRecord, Folder
 from trainers.front_end import FrontEnd
 from trainers.labelling_network import LabellingNetwork
 from trainers.labelling_settings import KIND
+from trainers.model_files import MODEL, PARAMETERS, reading, write_parameters
 from trainers.recurrent import Recurrent
 
 FORMAT = 1
@@ -71,28 +71,18 @@ class LabellingModel:
     @classmethod
     def read(cls, folder: Folder) -> LabellingModel:
         """The model whose files lie in `folder`, published or not."""
-        try:
-            described = folder.read_json("model.json")
-            if described["format"] > FORMAT:
-                raise WordloomError(
-                    f"The model in {folder.location!r} has format {described['format']}, this version reads "
-                    f"up to {FORMAT}; use a newer wordloom."
-                )
+        with reading(folder, FORMAT) as files:
+            described = files.described
             front, recurrent = FrontEnd(**described["front"]), Recurrent(**described["recurrent"])
-            with folder.open("parameters.npz") as stream:
-                arrays = np.load(io.BytesIO(stream.read()), allow_pickle=False)
-                parameters = {name: tf.constant(arrays[name]) for name in arrays.files}
             network = LabellingNetwork(front, recurrent)
-            return cls(described["labels"], network, described["tokens"], parameters)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise WordloomError(
-                f"{folder.location!r} holds no whole model ({error!r}); train it again."
-            ) from error
+            labels = described["labels"]
+            output = {"output/kernel": (network.width, len(labels)), "output/bias": (len(labels),)}
+            parameters = files.parameters({**recurrent.shapes(), **front.shapes(), **output})
+            constants = {name: tf.constant(value) for name, value in parameters.items()}
+            return cls(labels, network, described["tokens"], constants)
 
     def write(self, folder: Folder) -> dict[str, FileRecord]:
         """Writes ``model.json`` and ``parameters.npz``; the same model gives the same bytes."""
-        packed = io.BytesIO()
-        np.savez(packed, **{name: value.numpy() for name, value in self.parameters.items()})
         described = {
             "format": FORMAT,
             "labels": self.labels,
@@ -101,8 +91,8 @@ class LabellingModel:
             "recurrent": dataclasses.asdict(self.network.recurrent),
         }
         return {
-            "model.json": folder.write_json("model.json", described),
-            "parameters.npz": folder.write("parameters.npz", packed.getvalue()),
+            MODEL: folder.write_json(MODEL, described),
+            PARAMETERS: write_parameters(folder, self.parameters),
         }
 
     def label(self, sequences: Sequence[Frames]) -> list[Labelled]:

@@ -47,6 +47,17 @@ class ReviewReader:
     def width(self) -> int:
         return self.network.outputs * (1 if self.reading == "last" else 2)
 
+    def shapes(self, vocabulary: int, labels: int) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of every parameter, those of the softmax included."""
+        features = {name: value.shape for name, value in self.first_features(vocabulary).items()}
+        return {
+            **self.network.shapes(),
+            VECTORS: (vocabulary, self.network.inputs - self.features),
+            **features,
+            "output/kernel": (self.width, labels),
+            "output/bias": (labels,),
+        }
+
     def first_features(self, vocabulary: int) -> dict[str, np.ndarray]:
         """The learned features of words and pairs before training: zeros, so that each begins as nothing."""
         made = {}

@@ -7,7 +7,6 @@ A model is ``model.json`` (words' tokeniser, labels, network), ``words.parquet``
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +17,11 @@ import pyarrow as pa
 import tensorflow as tf
 
 from cluster.artefact import Artefact
-from cluster.errors import UsageError, WordloomError
+from cluster.errors import UsageError
 from cluster.folder import FileRecord, Folder
 from ingest.tokens import Tokeniser
 from ingest.vocabulary import Vocabulary
+from trainers.model_files import MODEL, PARAMETERS, reading, write_parameters
 from trainers.recurrent import Recurrent
 from trainers.review_reader import ReviewReader
 from trainers.sentiment_settings import KIND
@@ -82,27 +82,12 @@ class SentimentModel:
         """The model of a published artefact. Raises WordloomError where there is none or it is damaged."""
         artefact = location if isinstance(location, Artefact) else Artefact.open(location, KIND)
         folder = artefact.folder
-        try:
-            model = folder.read_json("model.json")
-            if model["format"] > FORMAT:
-                raise WordloomError(
-                    f"{folder.location!r} holds a sentiment model of format {model['format']}, this version "
-                    f"reads up to {FORMAT}; use a newer wordloom."
-                )
-            with np.load(io.BytesIO(folder.read("parameters.npz")), allow_pickle=False) as stored:
-                parameters = {name: stored[name] for name in stored.files}
-            return cls(
-                ReviewReader(Recurrent(**model["network"]), **model["reader"]),
-                model["labels"],
-                folder.read_table("words.parquet")["token"].to_pylist(),
-                model["tokeniser"],
-                parameters,
-                model["synthetic"],
-            )
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-            raise WordloomError(
-                f"The sentiment model in {folder.location!r} is damaged ({error}); train it again."
-            ) from error
+        with reading(folder, FORMAT) as files:
+            model = files.described
+            reader = ReviewReader(Recurrent(**model["network"]), **model["reader"])
+            words = folder.read_table("words.parquet")["token"].to_pylist()
+            parameters = files.parameters(reader.shapes(len(words), len(model["labels"])))
+            return cls(reader, model["labels"], words, model["tokeniser"], parameters, model["synthetic"])
 
     def write(self, folder: Folder) -> dict[str, FileRecord]:
         """Writes the model's files into a folder."""
@@ -116,14 +101,12 @@ class SentimentModel:
             "reader": reader,
             "synthetic": self.synthetic,
         }
-        packed = io.BytesIO()
-        np.savez(packed, **{name: value.numpy() for name, value in self._parameters.items()})
         return {
-            "model.json": folder.write_json("model.json", model),
+            MODEL: folder.write_json(MODEL, model),
             "words.parquet": folder.write_table(
                 "words.parquet", pa.table({"token": pa.array(self.words, pa.string())})
             ),
-            "parameters.npz": folder.write("parameters.npz", packed.getvalue()),
+            PARAMETERS: write_parameters(folder, self._parameters),
         }
 
     # answers

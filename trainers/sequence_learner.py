@@ -7,7 +7,6 @@ stands. Each sequence counts alike in the loss and in the error, whatever its le
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,7 @@ import tensorflow as tf
 
 from cluster.folder import FileRecord, Folder
 from trainers.group import Group
+from trainers.model_files import MODEL, PARAMETERS, write_parameters
 from trainers.optimiser import Adam, RMSProp, clipped
 from trainers.recurrent import Recurrent
 from trainers.sequence_settings import SequenceSettings
@@ -168,12 +168,10 @@ class SequenceLearner(ABC):
         self, state: State, folder: Folder, history: list[dict[str, Any]]
     ) -> tuple[dict[str, Any], dict[str, FileRecord]]:
         parameters = self.weights(state)
-        packed = io.BytesIO()
-        np.savez(packed, **{name: value.numpy() for name, value in {**self.frozen, **parameters}.items()})
         model = {"kind": self.kind, "network": dataclasses.asdict(self.network), "classes": self.classes}
         files = {
-            "model.json": folder.write_json("model.json", model),
-            "parameters.npz": folder.write("parameters.npz", packed.getvalue()),
+            MODEL: folder.write_json(MODEL, model),
+            PARAMETERS: write_parameters(folder, {**self.frozen, **parameters}),
         }
         figures = {name: value for name, value in self.evaluate(state).items() if math.isfinite(value)}
         return {"sequences": len(self.sequences), **figures}, files

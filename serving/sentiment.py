@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,11 @@ class Classifier(Protocol):
     labels: list[str]
     synthetic: bool
 
-    def cut(self, text: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        """A text's words as rows of the vectors, and where they stand in it."""
+    def rows(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+        """The words of each text as rows of the vectors."""
+
+    def spans(self, text: str) -> npt.NDArray[np.int64]:
+        """Where a text's words stand in it."""
 
     def read_padded(
         self, texts: Sequence[npt.NDArray[np.int32]], steps: int, lanes: int, unfold: Sequence[int] = ()
@@ -98,13 +101,20 @@ class Sentiment:
     def read(self, texts: Sequence[str], trajectory: bool = False) -> list[Reading]:
         """What each text is read as. Of one with more than MOST_WORDS words the last ones are read: reviews
         come to their point at the end, and the models are trained on it."""
-        found = [self.model.cut(text) for text in texts]
-        asked = [_Asked(rows[-MOST_WORDS:], trajectory) for rows, _ in found]
-        answers = self._batch.together(asked)
-        return [
-            _reading(len(rows), spans[-MOST_WORDS:], answer)
-            for (rows, spans), answer in zip(found, answers, strict=True)
-        ]
+        words = self.model.rows(texts)
+        answers = self._batch.together([_Asked(rows[-MOST_WORDS:], trajectory) for rows in words])
+        readings = []
+        for text, rows, (probabilities, log_odds) in zip(texts, words, answers, strict=True):
+            steps = None if log_odds is None else self._steps(text, log_odds)
+            read = min(len(rows), MOST_WORDS)
+            readings.append(Reading(probabilities, read, len(rows) - read, steps))
+        return readings
+
+    def _steps(self, text: str, log_odds: npt.NDArray[np.float32]) -> list[Step]:
+        spans = self.model.spans(text)[-MOST_WORDS:]
+        with np.errstate(over="ignore"):  # beyond a float the probability is 0
+            after = (1 / (1 + np.exp(-log_odds.astype(np.float64)))).astype(np.float32)
+        return [Step(start, end, each) for (start, end), each in zip(spans.tolist(), after, strict=True)]
 
     def _together(self, asked: list[_Asked]) -> list[_Answer]:
         """One call of the model for all texts that are padded to the same number of words."""
@@ -128,16 +138,3 @@ def _groups(lengths: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
         most = PLACES // steps
         for first in range(0, len(numbers), most):
             yield steps, numbers[first : first + most]
-
-
-def _reading(words: int, spans: npt.NDArray[Any], answer: _Answer) -> Reading:
-    probabilities, log_odds = answer
-    steps = None
-    if log_odds is not None:
-        with np.errstate(over="ignore"):  # beyond a float the probability is 0
-            after = 1 / (1 + np.exp(-log_odds.astype(np.float64)))
-        steps = [
-            Step(int(start), int(end), each.astype(np.float32))
-            for (start, end), each in zip(spans, after, strict=True)
-        ]
-    return Reading(probabilities, len(spans), words - len(spans), steps)

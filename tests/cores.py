@@ -114,10 +114,14 @@ class FakeClassifier:
     synthetic: bool = True
     shapes: list[tuple[int, int, int]] = field(default_factory=list)  # texts, steps, lanes
 
-    def cut(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        found = list(re.finditer(r"\w+", text))
-        rows = [{"good": 1, "bad": -1}.get(each.group(), 0) for each in found]
-        return np.array(rows, np.int32), np.array([each.span() for each in found]).reshape(-1, 2)
+    def rows(self, texts: Sequence[str]) -> list[np.ndarray]:
+        meaning = {"good": 1, "bad": -1}
+        return [
+            np.array([meaning.get(word, 0) for word in re.findall(r"\w+", text)], np.int32) for text in texts
+        ]
+
+    def spans(self, text: str) -> np.ndarray:
+        return np.array([each.span() for each in re.finditer(r"\w+", text)], int).reshape(-1, 2)
 
     def read_padded(
         self, texts: Sequence[np.ndarray], steps: int, lanes: int, unfold: Sequence[int] = ()

@@ -156,10 +156,15 @@ class SentimentModel:
 
     # few texts at a time, in shapes that are compiled once each
 
-    def cut(self, text: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        """A text's words: their rows of the vectors, int32 [words], and where they stand in it, int64
-        [words, 2], the first character and the one behind the last."""
-        return self._vocabulary.numbers(self._cut.split(text)), self._cut.spans(text)
+    def rows(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+        """The words of each text as rows of the vectors: int32 [words]."""
+        tokens = self._cut.encode(texts)
+        numbers = self._vocabulary.numbers(tokens.dictionary.to_pylist())[tokens.indices]
+        return np.split(numbers, tokens.offsets[1:-1])
+
+    def spans(self, text: str) -> npt.NDArray[np.int64]:
+        """Where a text's words stand in it: [words, 2], the first character and the one behind the last."""
+        return self._cut.spans(text)
 
     def read_padded(
         self, texts: Sequence[npt.NDArray[np.int32]], steps: int, lanes: int, unfold: Sequence[int] = ()

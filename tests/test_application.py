@@ -56,6 +56,11 @@ def url() -> Iterator[str]:
         yield address
 
 
+def document(url: str) -> dict[str, Any]:
+    found: dict[str, Any] = requests.get(f"{url}/openapi.json", timeout=10).json()
+    return found
+
+
 def error(answer: requests.Response) -> dict[str, Any]:
     """The error of an answer, in the one form that all have."""
     found: dict[str, Any] = answer.json()["error"]
@@ -217,11 +222,32 @@ def test_a_wrong_field_is_422_with_its_path(url: str, body: dict[str, Any], path
         b"[" * 1900,
     ],
 )
-def test_hostile_json_is_refused_and_never_500(url: str, raw: bytes) -> None:
+def test_hostile_json_is_refused_by_every_route_and_never_500(url: str, raw: bytes) -> None:
     headers = {"Content-Type": "application/json"}
-    answer = requests.post(f"{url}/v1/text/generate", data=raw, headers=headers, timeout=10)
-    assert answer.status_code in (400, 422)
-    assert error(answer)["type"] == "invalid_request_error"
+    paths = [path for path, methods in document(url)["paths"].items() if "post" in methods]
+    assert len(paths) >= 9
+    for path in paths:
+        answer = requests.post(f"{url}{path}", data=raw, headers=headers, timeout=10)
+        assert answer.status_code in (400, 422)
+        assert error(answer)["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("wrong", ["\ud800", None, {}, [None], [[]], 1e308, -1, True, ["\udfff"], [{"a": 1}]])
+def test_a_hostile_value_in_any_field_is_refused_with_its_path_or_read(url: str, wrong: Any) -> None:
+    found = document(url)
+    examples = [
+        (target, body) for method, _, target, body in client.examples(found) if body and method == "POST"
+    ]
+    for target, body in examples:
+        for field in body:
+            # ASCII escapes: half a surrogate pair comes as `json.dumps` writes it.
+            data = json.dumps(body | {field: wrong})
+            answer = requests.post(
+                f"{url}{target}", data=data, headers={"Content-Type": "application/json"}, timeout=10
+            )
+            assert answer.status_code in (200, 404, 422), (target, field, answer.text)
+            if answer.status_code == 422:
+                assert f"body.{field}" in f"{error(answer)['param']} {error(answer)['message']}"
 
 
 @pytest.mark.parametrize("n", ["0", "6", "x", "1.5", ""])
@@ -276,6 +302,14 @@ def test_a_model_that_another_process_holds_is_documented_and_503_here() -> None
         ready = requests.get(f"{address}/readyz", timeout=10)
         assert ready.status_code == 503
         assert ready.json() == {VECTORS: True, LANGUAGE_MODEL: False}
+
+
+def test_no_page_of_another_origin_may_read_an_answer(url: str) -> None:
+    headers = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "POST"}
+    asked = requests.options(f"{url}/v1/sentiment", headers=headers, timeout=10)
+    answered = requests.get(f"{url}/v1/models", headers=headers, timeout=10)
+    assert (asked.status_code, answered.status_code) == (405, 200)
+    assert not [name for name in {**asked.headers, **answered.headers} if name.lower().startswith("access-c")]
 
 
 # what every answer says

@@ -11,8 +11,8 @@ import wordloom
 from cluster.artefact import Artefact, Draft, Input
 from cluster.errors import UsageError, WordloomError
 from serving import models, promotion
-from serving.models import VECTORS
-from tests.cores import WORDS, tiny_vectors
+from serving.models import LABELLING, LANGUAGE_MODEL, SENTIMENT, VECTORS
+from tests.cores import WORDS, fakes, tiny_vectors
 from trainers.vectors import write_vectors
 
 
@@ -93,6 +93,34 @@ def test_a_version_that_does_not_answer_is_not_promoted(home: Path) -> None:
     with pytest.raises(WordloomError, match="cannot be read"):
         promotion.promote(str(home), version(home, "old"), opened=broken)
     assert served(home) == version(home, "bad")
+
+
+@pytest.mark.parametrize(
+    ("kind", "figure", "old", "better", "worse"),
+    [
+        (LANGUAGE_MODEL, "held_out_bits_per_character", 1.5, 1.4, 1.6),
+        (SENTIMENT, "accuracy", 0.9, 0.91, 0.85),
+        (LABELLING, "letter_error", 0.05, 0.04, 0.06),
+    ],
+)
+def test_each_kind_is_promoted_by_its_own_figure(
+    tmp_path: Path, kind: str, figure: str, old: float, better: float, worse: float
+) -> None:
+    versions = {}
+    for name, value in (("old", old), ("better", better), ("worse", worse)):
+        draft = Draft(tmp_path / name, kind=kind, output_version=1, inputs={}, settings={"name": name})
+        made = draft.publish({figure: value}, {"file": draft.folder.write("file", b"x")})
+        versions[name] = made.identity
+    core = fakes()[kind]
+    for name in ("old", "better"):
+        promotion.promote(str(tmp_path), versions[name], opened=lambda model: core)
+        assert models.find(str(tmp_path))[kind].version == versions[name]
+    with pytest.raises(WordloomError, match=rf"worse than .*{figure}"):
+        promotion.promote(str(tmp_path), versions["worse"], opened=lambda model: core)
+    assert promotion.rollback(str(tmp_path), kind).version == versions["old"]
+    listed = {each["version"]: each for each in promotion.versions(str(tmp_path))}
+    assert [version for version, each in listed.items() if each["served"]] == [versions["old"]]
+    assert listed[versions["worse"]]["figures"] == {figure: worse}
 
 
 def test_a_name_that_means_none_is_refused(home: Path) -> None:

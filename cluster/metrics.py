@@ -67,13 +67,19 @@ def increment(name: str, value: float = 1.0, labels: Mapping[str, str] | None = 
 
 
 def set(name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
-    """Sets a gauge, which keeps its value until it is set again or the process ends."""
+    """Sets a gauge, which keeps its value until it is set again or forgotten, or the process ends."""
     if (metric := _metric(name, "gauge")) is not None:
         metric.set(value, tags=dict(labels or {}))
         _gauges[name, tuple((labels or {}).items())] = value
         if not _refresher:
             _refresher.append(threading.Thread(target=_refresh, name="gauges", daemon=True))
             _refresher[0].start()
+
+
+def forget(labels: Mapping[str, str]) -> None:
+    """Lets the gauges with these labels lapse: what they were about is over, though the process lives on."""
+    for key in [key for key in _gauges if key[1] == tuple(labels.items())]:
+        _gauges.pop(key, None)
 
 
 def observe(name: str, value: float, labels: Mapping[str, str] | None = None) -> None:

@@ -200,6 +200,7 @@ def _work(config: dict[str, Any]) -> None:
                 board.begin.remote(number)
             learner = load_factory(job.factory)(job.draft.inputs, job.settings)
             produce(learner, job.draft, group, job.loop, _Listener(job.name, board, learner))
+            metrics.forget({"stage": job.name})  # a training that ended early is not one that stands still
             if group.rank == 0:
                 ray.get(board.finish.remote(number))
     except (StoppedError, PeerFailedError):

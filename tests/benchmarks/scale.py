@@ -1,11 +1,12 @@
 """Planner and driver with a million splits: how long planning, keeping books, going on and publishing take.
 
-python -m tests.benchmarks.scale [--splits N] [--ray] [--json]
+python -m tests.benchmarks.scale [--splits N] [--ray] [--costs FILE...] [--json]
 
 Everything is real but the pages: a dump's plan, the files of every split (empty), its record, the ledger, a
 stop in the middle, going on, the manifest, and opening what was published. With ``--ray`` the splits go
 through the Ray Data graph of ingest too, to actors that do nothing. Local disk; an object store takes a
-request for each file written, and one for each thousand files listed.
+request for each file written, and one for each thousand files listed. With ``--costs`` instead: what ingest
+takes and leaves for each GB of XML of real dumps, one process, without Ray.
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ from pathlib import Path
 from typing import Any
 
 from cluster.artefact import MANIFEST, Artefact, Draft
-from cluster.folder import FileRecord
+from cluster.folder import FileRecord, Folder
 from cluster.store import Store
 from ingest.corpus import Corpus
-from ingest.dump import Dump, DumpFile, plan
+from ingest.dump import Dump, DumpFile, locate, plan, read
 from ingest.ledger import RANGE, Ledger, SplitRecord, note
 from ingest.settings import LARGEST_SPLIT, IngestSettings
+from ingest.shard_maker import ShardMaker
 from ingest.shards import ShardCounts
 from ingest.splits import Split
+from ingest.vocabulary import merge_runs
 
 Figures = dict[str, float]
 
@@ -163,6 +166,35 @@ def through_ray(splits: int) -> Figures:
     }
 
 
+def costs(source: str, place: Path) -> Figures:
+    """What ingest takes of a real dump with its default settings, for each GB of its XML."""
+    found, settings = locate(source, place / "downloads"), IngestSettings()
+    folder = Folder(place / "corpus")
+    maker = ShardMaker(folder, folder.child("making"), settings)
+    splits = plan(found, settings.split_size(found.bytes))
+    maker.make(splits[0])  # what is compiled and imported is not a cost of each GB
+    xml = sum(len(part) for split in splits for part in read(split) if isinstance(part, bytes)) / 1e9
+    began = time.process_time()
+    records = [maker.make(split) for split in splits]
+    figures: Figures = {"xml_gb": xml, "cpu_s_a_gb": (time.process_time() - began) / xml}
+    figures["compressed_share"] = found.bytes / 1e9 / xml
+    figures["shards_gb_a_gb"] = (
+        sum(file.bytes for each in records for file in each.files.values()) / 1e9 / xml
+    )
+    runs = [run for each in records for run in each.runs]
+    figures["runs_gb_a_gb"] = sum(folder.size(f"making/{run}") for run in runs) / 1e9 / xml
+    figures["tokens_millions_a_gb"] = (
+        sum(each.tokens for record in records for each in record.shards) / 1e6 / xml
+    )
+    for share in (4, 2, 1):
+        began = time.process_time()
+        _, distinct = merge_runs(folder.child("making"), runs[: max(1, len(runs) // share)], "merged", folder)
+        figures[f"distinct_thousands_of_1_in_{share}"] = distinct / 1e3
+    figures["merge_cpu_s_a_million_distinct"] = (time.process_time() - began) / distinct * 1e6
+    figures["peak_rss_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return figures
+
+
 class Idle:
     """An actor without work."""
 
@@ -181,20 +213,28 @@ def main(arguments: Sequence[str] | None = None, out: Callable[[str], None] = pr
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--splits", type=int, default=1_000_000)
     parser.add_argument("--ray", action="store_true", help="the Ray Data graph too")
+    parser.add_argument(
+        "--costs", nargs="+", metavar="FILE", help="dumps, each measured in place of a simulation"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     place = Path(tempfile.mkdtemp(prefix="wordloom-scale-"))
+    found: dict[str, Figures] = {}
     try:
-        figures = simulate(options.splits, place)
+        for number, source in enumerate(options.costs or ()):
+            found[source] = costs(source, place / str(number))
+        if not found:
+            found["simulated"] = simulate(options.splits, place)
     finally:
         shutil.rmtree(place)
     if options.ray:
-        figures |= through_ray(options.splits)
+        found["ray"] = through_ray(options.splits)
     if options.json:
-        out(json.dumps(figures))
-    else:
+        out(json.dumps(found))
+    for source, figures in [] if options.json else found.items():
+        out(source)
         for name, value in figures.items():
-            out(f"{name:24} {value:12,.3f}")
+            out(f"  {name:32} {value:12,.3f}")
 
 
 if __name__ == "__main__":

@@ -209,15 +209,16 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     folder = tmp_path_factory.mktemp("live")
     place = Path(f"/tmp/wordloom-{os.getpid()}")  # sockets below it: their paths may have 107 characters
     web, port = free_port(), free_port()
-    environment = {**os.environ, "RAY_TMPDIR": str(place), "RAY_metrics_report_interval_ms": "1000"}
+    # Ray's processes report so often, and forget what was not set again between two reports.
+    environment = {**os.environ, "RAY_TMPDIR": str(place), "RAY_metrics_report_interval_ms": "3000"}
     run = [sys.executable, "-m", "wordloom", "run", "--home", str(folder / "home"), "--serve"]
     run += ["--port", str(web), *small.ASSIGNMENTS]
-    # Several steps that Prometheus sees one after the other.
-    run += ["--set", "language_model.epochs=6", "--set", "language_model.epoch_batches=60"]
+    # Half a minute of training, of which Prometheus sees several steps one after the other.
+    run += ["--set", "language_model.epochs=6", "--set", "language_model.epoch_batches=240"]
     config = yaml.safe_load((RULES / "prometheus.yml").read_text(encoding="utf-8"))
-    # On a machine with other work Ray's agent may take more than a second to answer, and a scrape may take
-    # as long as the time between two.
-    config["global"] = {"scrape_interval": "3s", "scrape_timeout": "3s", "evaluation_interval": "3s"}
+    # On a machine with other work Ray's agent may take more than a second to answer; a scrape may take as
+    # long as the time between two.
+    config["global"] = {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "2s"}
     config["rule_files"] = [str(RULES / name) for name in config["rule_files"]]
     (scrape,) = config["scrape_configs"]
     found = place / "ray" / "prom_metrics_service_discovery.json"
@@ -279,9 +280,8 @@ def test_ray_s_dashboard_shows_the_stages_by_name(live: Live, tmp_path: Path) ->
     )
     live.until(lambda: "Serving until Ctrl-C" in live.said(), lambda: "it does not serve")
     (url,) = re.findall(r"Ray dashboard: (\S+)", live.said())
-    token = subprocess.run(
-        [str(RAY), "get-auth-token"], capture_output=True, text=True, check=True
-    ).stdout.split()
+    asked = subprocess.run([str(RAY), "get-auth-token"], capture_output=True, text=True, check=True)
+    token = asked.stdout.split()[-1]
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-proxy-server"])
         try:

@@ -26,6 +26,7 @@ LOOPBACK = "127.0.0.1"
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # without, the dashboard knows of no training
     "RAY_DEDUP_LOGS": "1",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # our own bars say more
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

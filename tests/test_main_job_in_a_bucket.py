@@ -74,7 +74,7 @@ def test_a_main_job_in_a_bucket_outlives_a_killed_worker_and_a_killed_driver(
         assert process.wait(PATIENCE) == 0, said()
     assert "= ingest: reused" in said() and "= vocabulary: reused" in said() and "/v1/text/generate" in said()
     artefacts = {each.kind: each for each in Store(home).artefacts()}
-    assert {"corpus", "vocabulary", "vectors", "language-model", "sequences", "sentiment"} == artefacts.keys()
+    assert {"corpus", "vocabulary", "vectors", "language-model", "sequences", "sentiment"} <= artefacts.keys()
     for each in artefacts.values():
         each.verify()
     by_hand(

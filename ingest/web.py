@@ -11,6 +11,8 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -62,8 +64,18 @@ def is_web(location: str) -> bool:
     return re.match(r"https?://", location, re.IGNORECASE) is not None
 
 
+class _Session(requests.Session):
+    """Asks this machine itself without the proxy of the environment, which could not reach it."""
+
+    def merge_environment_settings(self, url: Any, proxies: Any, *others: Any) -> Any:
+        host = urlsplit(url).hostname or ""
+        if host in ("localhost", "::1") or host.startswith("127."):
+            proxies = {**(proxies or {}), "no_proxy": host}
+        return super().merge_environment_settings(url, proxies, *others)
+
+
 def session() -> requests.Session:
-    made = requests.Session()
+    made = _Session()
     made.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
     return made
 
@@ -180,6 +192,8 @@ def retry_after(text: str | None) -> float | None:
 def _reason(error: Exception) -> str:
     if isinstance(error, AgainError):
         return str(error)
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy that the environment names (http_proxy, https_proxy) cannot be reached"
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
         return "the server does not answer"
     if isinstance(error, requests.ConnectionError):

@@ -14,7 +14,6 @@ import dataclasses
 import importlib
 import logging
 import re
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -40,7 +39,7 @@ from serving.labels import Labels
 from serving.models import LABELLING, LANGUAGE_MODEL, SENTIMENT, VECTORS, Model
 from serving.relay import Relay, answered
 from serving.sentiment import Sentiment
-from serving.settings import LOOPBACK, ServingSettings
+from serving.settings import LOOPBACK, ServingSettings, free_port
 from serving.text import Text
 from serving.words import Words
 
@@ -279,20 +278,6 @@ def bind(
     )
     bound: serve.Application = deployment.bind(kind, dict(found), settings, prefix, keys)
     return bound
-
-
-def free_port(host: str, port: int) -> int:
-    """The port if it is free, any free one for 0. Raises WordloomError where it is taken or cannot be had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-            return int(probe.getsockname()[1])
-    except OSError as error:
-        raise WordloomError(
-            f"Cannot serve at {host}:{port} ({error.strerror}); choose another --port or --host."
-        ) from error
 
 
 def _stay_on_loopback() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 
-from cluster.errors import UsageError
+from cluster.errors import UsageError, WordloomError
 from serving.profile import DEFAULT, PROFILES
 
 LOOPBACK = "127.0.0.1"
@@ -83,3 +84,17 @@ class ServingSettings:
         for name in ("timeout_seconds", "watch_seconds"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"Setting 'serving.{name}' is {getattr(self, name)}; give more than 0.")
+
+
+def free_port(host: str, port: int) -> int:
+    """The port if it is free, any free one for 0. Raises WordloomError where it is taken or cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        raise WordloomError(
+            f"Cannot serve at {host}:{port} ({error.strerror}); choose another --port or --host."
+        ) from error

@@ -68,6 +68,7 @@ def test_an_artefact_compared_with_itself_differs_in_nothing(kind: str) -> None:
     found = compare(*(Artefact.open(KEPT / "1" / kind) for _ in range(2)))
     assert all(one == two and row in ("", "0") for _, one, two, row in found.figures)
     assert not found.settings and not found.inputs
+    assert ("curves" in found.report().pictures) == (kind != "corpus")
 
 
 def test_the_page_has_both_curves_in_one_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

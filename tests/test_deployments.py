@@ -25,7 +25,7 @@ from cluster.folder import Folder
 from cluster.session import Session
 from serving import client, deployments, models
 from serving.deployments import Served
-from serving.settings import ServingSettings
+from serving.settings import ServingSettings, free_port
 from tests.cores import publish_labelling, publish_language_model, publish_sentiment, publish_vectors
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -147,7 +147,7 @@ def test_a_taken_port_is_one_sentence() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(WordloomError, match=rf"127\.0\.0\.1:{port} .*choose another --port"):
-            deployments.free_port("127.0.0.1", port)
+            free_port("127.0.0.1", port)
 
 
 def scraped(addresses: Sequence[str]) -> dict[tuple[str, ...], float]:

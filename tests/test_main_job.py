@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from cluster.session import Session
 from cluster.store import Store
 from serving import main_job
 from tests import small
+from tests.kept_artefacts import KEPT
 
 
 def run(home: Path) -> dict[str, Any]:
@@ -70,6 +72,20 @@ def test_the_chain_answers_and_the_second_run_makes_nothing_again(
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "home").rglob("*.parquet")} == before
     lineage = Artefact.open(next(iter((tmp_path / "home" / "vectors").iterdir()))).manifest.inputs
     assert lineage["corpus"].identity == first["artefacts"][0]["identity"]
+
+
+@pytest.mark.parametrize("command", [["run", "--home", "home"], ["serve", "--models", str(KEPT / "1")]])
+def test_a_port_that_is_taken_is_said_before_any_work(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert wordloom.main([*command, "--port", str(port)]) == 1
+    assert f"Cannot serve at 127.0.0.1:{port}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import pytest
 
+from cluster.session import Session
 from ingest import review_grammar
 from tests import letters, small
+from tests.served import serving
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [
-    line.partition("#")[0].strip()
-    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
-    if line.strip()
-]
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+
+
+def commands(text: str) -> list[str]:
+    """The lines of its shell blocks."""
+    return [
+        line.partition("#")[0].strip()
+        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+        for line in block.splitlines()
+        if line.strip()
+    ]
+
+
+COMMANDS = commands(README)
 TRAINS = ("run", "ingest", "train")
 
 
@@ -89,3 +103,52 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
         assert done.returncode == 0, command
     (python,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     subprocess.run([sys.executable, "-c", python], cwd=tmp_path, check=True, timeout=100)
+
+
+def test_the_tutorial_names_files_and_sections_that_are_there() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", TUTORIAL):
+        assert (ROOT / "docs" / target).exists(), target
+
+
+@pytest.mark.slow
+def test_every_command_of_the_tutorial_runs(tmp_path: Path, ray_cluster: Session) -> None:
+    """On one Ray for all of them, which a person's commands each start for themselves."""
+    small.dump(tmp_path / "sample").rename(tmp_path / "dump.xml.bz2")
+    with (tmp_path / "opinions.csv").open("w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(("text", "label", "split"))
+        for row in review_grammar.reviews(review_grammar.GrammarSettings(training=60, test=20)):
+            rows.writerow((row.content, row.label, row.split))
+    (tmp_path / "new.tsv").write_text('id\treview\n"1_1"\t"A dull film."\n')
+    environment = {**os.environ, "RAY_ADDRESS": ray_cluster.address}
+    server = next(command for command in commands(TUTORIAL) if command.startswith("wordloom serve"))
+    for command in commands(TUTORIAL):
+        words = shlex.split(command)
+        if command == server:
+            continue
+        if words[0] == "curl":
+            folder = words_after(server, "--models")
+            with serving(tmp_path / folder) as running:
+                asked = urlsplit(next(word for word in words if word.startswith("http")))
+                body = words_after(command, "-d").encode()
+                request = Request(f"{running.url}{asked.path}", body, {"Content-Type": "application/json"})
+                with urlopen(request, timeout=60) as reply:
+                    assert json.load(reply)["results"][0]["label"] in ("negative", "positive")
+            continue
+        assert words[0] == "wordloom", command
+        reduced = small.ASSIGNMENTS if words[1] in TRAINS else []
+        done = subprocess.run(
+            [sys.executable, "-m", "wordloom", *words[1:], *reduced],
+            cwd=tmp_path,
+            env=environment,
+            timeout=400,
+            check=False,
+        )
+        assert done.returncode == 0, command
+    assert (tmp_path / "judged.csv").read_text().startswith("id,sentiment\n1_1,0.")
+    assert all((tmp_path / "mine" / name / "report.html").exists() for name in ("corpus", "vectors", "judge"))
+
+
+def words_after(command: str, option: str) -> str:
+    words = shlex.split(command)
+    return words[words.index(option) + 1]

@@ -5,7 +5,7 @@ they differ, the learning curves in one picture. Made from their files alone, as
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -80,8 +80,8 @@ class Comparison:
         for title, columns, rows in self.tables():
             page.section(title)
             page.table(columns, rows)
-        histories = {each.identity[:12]: history_of(each)[1] for each in self._both}
-        if all(histories.values()) and (drawn := _drawn(histories)) is not None:
+        histories = [(each.identity[:12], history_of(each)[1]) for each in self._both]
+        if (drawn := _drawn(histories)) is not None:
             page.section("Learning curves")
             page.picture("curves", drawn, "Figures after each epoch: those of what was held out, if any was.")
         return page
@@ -145,9 +145,9 @@ def _points(history: History) -> dict[str, list[tuple[float, float]]]:
     return points
 
 
-def _drawn(histories: Mapping[str, History]) -> Figure | None:
+def _drawn(histories: Sequence[tuple[str, History]]) -> Figure | None:
     """A panel for every figure that both histories have; None without one."""
-    of_each = [_points(history) for history in histories.values()]
+    of_each = [_points(history) for _, history in histories]
     names = [name for name in of_each[0] if name in of_each[1]]
     # What was held out says more than what was trained on.
     names = [name for name in names if name.startswith(HELD_OUT) or f"{HELD_OUT}{name}" not in names]
@@ -155,7 +155,7 @@ def _drawn(histories: Mapping[str, History]) -> Figure | None:
         return None
     made = picture.figure(PANEL[0] * len(names), PANEL[1])
     for axes, name in zip(made.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        for label, points, colour in zip(histories, of_each, COLOURS, strict=True):
+        for (label, _), points, colour in zip(histories, of_each, COLOURS, strict=True):
             axes.plot(*zip(*points[name], strict=True), marker=".", color=colour, label=label)
         axes.set_title(name.replace("_", " "))
         axes.set_xlabel("epoch")

@@ -6,7 +6,7 @@ So an artefact is found by what it is made from, and two settings of one stage l
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ class Store:
             known = [branches[identity] for identity in inputs if identity in branches]
             return known[-1] if known else root
 
-        for artefact in artefacts:  # oldest first: inputs come before what is made from them
+        for artefact in _inputs_first(artefacts):
             inputs = artefact.manifest.inputs.values()
             for given in inputs:
                 if given.kind in SOURCES and given.identity not in branches:
@@ -137,6 +137,16 @@ class Store:
         for each in self.unfinished():
             below(each.inputs).add(Text(each.sentence(), "yellow", overflow="fold"))
         return root
+
+
+def _inputs_first(artefacts: Sequence[Artefact]) -> Iterator[Artefact]:
+    """In their order, but each behind those that it was made from: several may be made within a second."""
+    waiting = {artefact.identity: artefact for artefact in artefacts}
+    while waiting:
+        for identity, artefact in list(waiting.items()):
+            if not any(given.identity in waiting for given in artefact.manifest.inputs.values()):
+                del waiting[identity]
+                yield artefact
 
 
 def _source(given: Input) -> Text:

@@ -44,16 +44,6 @@ def _corpus(page: Report, artefact: Artefact) -> None:
         for name, pages in fates.items()
         if pages
     )
-    characters = counts.get("dropped_characters")
-    if characters:
-        page.section("Characters of text by what became of them")
-        fates = {"kept": found.characters, **characters}
-        whole = sum(fates.values())
-        page.bars(
-            (name, size, f"{quantity(size, 'characters')} ({size / whole:.1%})")
-            for name, size in fates.items()
-            if size
-        )
     if counts["losses"]:
         page.section("Losses")
         page.table(("what was cut or damaged",), [[sentence] for sentence in counts["losses"]])

@@ -94,11 +94,13 @@ def test_a_vocabulary_that_is_wanted_survives_the_corpus_around_it(tmp_path: Pat
     around = made(tmp_path / "corpus", "corpus", DUMP, 1)
     other = made(tmp_path / "other", "corpus", DUMP, 2, n=1)
     inside = made(tmp_path / "corpus" / "vocabulary", "vocabulary", {"corpus": other}, 3)
+    around.folder.write("report.html", b"a view beside its files")
     store = Store(str(tmp_path))
     found = garbage.sort(store, 1)
     assert [each.location for each in found.freed] == [around.location]
     garbage.free(store, found)
     inside.verify()
+    assert not around.folder.exists("report.html")
     assert not (tmp_path / "corpus" / "x").exists()
 
 

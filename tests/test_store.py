@@ -1,0 +1,77 @@
+"""What `wordloom status` draws: what was made from what, from the dump to the models that are served."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import wordloom
+from cluster.artefact import Artefact, Draft, Input
+
+
+def published(home: Path, kind: str, inputs: Mapping[str, Artefact | Input], **counts: Any) -> Artefact:
+    """An artefact of a home, with a file of five bytes."""
+    draft = Draft(
+        home / kind / f"{len(counts)}{sum(counts.values())}",
+        kind=kind,
+        output_version=1,
+        inputs=inputs,
+        settings=counts,
+    )
+    return draft.publish(counts, {"x": draft.folder.write("x", b"12345")})
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, Artefact]:
+    dump = tmp_path / "dump.xml.bz2"
+    dump.write_bytes(bytes(1200))
+    home = tmp_path / "home"
+    corpus = published(home, "corpus", {"dump": Input("dump", "d" * 64, str(dump))}, pages=12, tokens=3456)
+    words = published(home, "vocabulary", {"corpus": corpus}, size=9)
+    inputs = {"corpus": corpus, "vocabulary": words}
+    return {
+        "corpus": corpus,
+        "vocabulary": words,
+        "old": published(home, "vectors", inputs, words=9, held_out_auc=0.5),
+        "new": published(home, "vectors", inputs, words=9, held_out_auc=0.75),
+    }
+
+
+def test_status_draws_the_lineage_from_the_dump_to_what_is_served(
+    tmp_path: Path, home: dict[str, Artefact], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert wordloom.main(["status", "--home", f"{tmp_path}/home", "--json"]) == 0
+    listed = {each["identity"]: each["served"] for each in json.loads(capsys.readouterr().out)["artefacts"]}
+    (served,) = [identity for identity, chosen in listed.items() if chosen]
+    assert served in (home["old"].identity, home["new"].identity)  # the newest, made in the same second
+    assert wordloom.main(["status", "--home", f"{tmp_path}/home"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{tmp_path}/home  4 artefacts, 20 B"
+    drawn = [line.replace("│", " ").replace("├──", "└──") for line in lines[1:]]
+    assert drawn[0] == f"└── dump  {'d' * 16}  1200 B  {tmp_path}/dump.xml.bz2"
+    assert drawn[1] == f"    └── corpus  {home['corpus'].identity[:16]}  5 B  pages 12, tokens 3,456"
+    assert drawn[2] == f"        └── vocabulary  {home['vocabulary'].identity[:16]}  5 B  size 9"
+    assert {*drawn[3:]} == {
+        f"            └── vectors  {home[name].identity[:16]}  5 B  words 9, held out auc {auc}"
+        + ("  ● served" if home[name].identity == served else "")
+        for name, auc in (("old", "0.5"), ("new", "0.75"))
+    }
+
+
+def test_what_a_run_began_stands_below_what_it_is_made_from(
+    tmp_path: Path, home: dict[str, Artefact], capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = Draft(
+        tmp_path / "home" / "language-model" / "a",
+        kind="language-model",
+        output_version=1,
+        inputs={"corpus": home["corpus"]},
+        settings={},
+    )
+    assert wordloom.main(["status", "--home", f"{tmp_path}/home"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "language-model" in line]
+    assert line.startswith("    ") and "not finished" in line and begun.location in line

@@ -41,6 +41,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 h1 { font-size: 1.7rem; margin-bottom: 0; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 p.lead, figcaption, caption { color: var(--dim); text-align: left; }
 figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; }
+figure svg text { fill: currentColor; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .8rem .2rem 0; border-bottom: 1px solid var(--rule); text-align: left;

@@ -97,6 +97,9 @@ def test_every_kind_has_a_report_of_its_own_made_of_its_files(kind: str, tmp_pat
     page = Reader(place.read_text("utf-8"))
     assert all(heading in page.words for heading in [*SHOWN[kind], "Where it comes from"])
     assert page.tags.count("svg") == len(made.pictures) >= 1
+    styles = [value or "" for name, value in page.attributes if name == "style"]
+    # Nothing in a picture stands on a white of its own, where text in the page's light ink could not be read.
+    assert not any("#ffffff" in style or "#000000" in style for style in styles)
     for name in made.pictures:
         drawn = place.parent / report.PICTURES / f"{name}.png"
         assert f"{name}.png" in artefact.manifest.files or drawn.read_bytes().startswith(b"\x89PNG")
@@ -172,6 +175,7 @@ def test_a_picture_takes_the_colours_of_the_page_and_keeps_its_text() -> None:
     assert "currentColor" in made and "#000000" not in made and "日本 title" in made
     assert 'role="img"' in made and 'aria-label="a line"' in made
     assert "#ffffff" not in made  # the page's own background is seen through it
+    assert "figure svg text { fill: currentColor; }" in report.STYLE  # black text has no colour of its own
     assert set(re.findall(r' id="([^"]+)"', made)) and all(
         each.startswith("some-") for each in re.findall(r' id="([^"]+)"', made)
     )

@@ -132,6 +132,6 @@ def drawn_calibration(measured: Mapping[str, Any], title: str, unit: str = "sequ
     lowest = min(each["confidence"] for each in bins) - 0.05
     axes.set(xlim=(lowest, 1), ylim=(min(lowest, *(each["accuracy"] for each in bins)), 1.02))
     axes.set(xlabel="confidence", ylabel="accuracy", title=f"{title}: expected error {measured['ece']:.3f}")
-    axes.legend(loc="lower right", fontsize="small")
+    axes.legend(loc="lower right", fontsize="small", frameon=False)
     axes.grid(alpha=0.3)
     return drawn

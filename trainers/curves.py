@@ -63,7 +63,7 @@ def drawn(curve: Curve, history: History, name: str) -> Figure:
         axes.set_xlabel("blocks")
         axes.grid(alpha=0.3)
         if axes.lines:
-            axes.legend()
+            axes.legend(frameon=False)
     made.suptitle(name)
     return made
 

@@ -46,10 +46,15 @@ ALERTS = {
     for rule in group["rules"]
 }
 PATIENCE = 400  # seconds that any one wait may take at most
+RAY = Path(sys.executable).parent / "ray"
 EXPRESSIONS = {**ASKED, **RECORDED, **{name: rule["expr"] for name, rule in ALERTS.items()}}
 NEEDS_PROMETHEUS = pytest.mark.skipif(
     not (shutil.which("promtool") and shutil.which("prometheus")),
     reason="promtool and prometheus are not here: `apt-get install prometheus` brings both",
+)
+
+NEEDS_CHROMIUM = pytest.mark.skipif(
+    not shutil.which("chromium"), reason="no chromium is installed (apt-get install chromium)"
 )
 
 
@@ -260,6 +265,51 @@ def test_prometheus_scrapes_a_live_run_and_answers_every_query_of_the_dashboard(
         return {rule["health"] for group in groups for rule in group["rules"]} == {"ok"}
 
     live.until(evaluated, lambda: "a rule is not evaluated")
+
+
+@pytest.mark.operate
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.skipif(
+    not shutil.which("chromium"), reason="no chromium is installed (apt-get install chromium)"
+)
+def test_ray_s_dashboard_shows_the_stages_by_name(live: Live, tmp_path: Path) -> None:
+    """Screenshots of its pages lie in pytest's temporary folder."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed (make install)"
+    )
+    live.until(lambda: "Serving until Ctrl-C" in live.said(), lambda: "it does not serve")
+    (url,) = re.findall(r"Ray dashboard: (\S+)", live.said())
+    asked = subprocess.run([str(RAY), "get-auth-token"], capture_output=True, text=True, check=True)
+    token = asked.stdout.split()[-1]
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-proxy-server"])
+        try:
+            context = browser.new_context(viewport={"width": 1400, "height": 1000})
+            page = context.new_page()
+            page.set_default_timeout(1e3 * PATIENCE / 4)
+            refused = page.request.get(f"{url}/api/jobs/")
+            assert refused.status == 401  # nobody looks in without the token
+            cookie = {"name": "ray-authentication-token", "value": token, "url": url}
+            context.add_cookies([cookie])
+
+            def shown(name: str, path: str, *texts: str) -> None:
+                page.goto(f"{url}/{path}")
+                for text in texts:
+                    page.get_by_text(text).first.wait_for()
+                page.screenshot(path=tmp_path / f"{name}.png", full_page=True)
+
+            shown("jobs", "#/jobs", "-m wordloom run", "RUNNING")
+            shown("job", "#/jobs/01000000", "Ray Data Overview")
+            page.get_by_text("Ray Data Overview").click()
+            page.get_by_text(re.compile("^ingest_")).locator("visible=true").first.wait_for()
+            page.screenshot(path=tmp_path / "job.png", full_page=True)
+            shown("serve", "#/serve", "vectors", "language-model", "HEALTHY")
+            # Grafana, which would be shown there, is not to be had here; the page says so.
+            shown("metrics", "#/metrics", "Set up Prometheus and Grafana")
+        finally:
+            browser.close()
+    print(f"\nscreenshots: {sorted(map(str, tmp_path.glob('*.png')))}")
 
 
 def _ask_a_little(port: int) -> None:

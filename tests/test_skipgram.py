@@ -318,6 +318,37 @@ def test_a_rate_far_too_high_degrades_and_never_explodes(rate: float) -> None:
     assert np.isfinite(learner.evaluate(state)["held_out_loss"])
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tokens_per_step": 16, "tile": 4},
+        {"tokens_per_step": 512, "tile": 512, "negatives_per_tile": 1},
+        {"tokens_per_step": 512, "learning_rate": 3.0},
+        # A mean of one pair is far less steady: at LOSSES' rate of .5 with its momentum it ends in NaN.
+        {**LOSSES[1], "batch_pairs": 1, "learning_rate": 0.05},
+        {**LOSSES[1], "batch_pairs": 3000},
+        {**LOSSES[1], "batch_pairs": 3000, "learning_rate": 3.0},
+    ],
+    ids=["small steps", "large steps", "fast large steps", "one pair", "large batch", "fast large batch"],
+)
+def test_steps_far_off_the_default_learn_less_and_never_explode(changes: dict[str, Any]) -> None:
+    learner = skip_gram(**changes)
+    state, sums = trained(learner, learner.initial(), 0, 48)
+    assert np.isfinite(sums["loss_sum"])
+    assert np.isfinite(learner.evaluate(state)["held_out_loss"])
+
+
+@pytest.mark.parametrize("changes", LOSSES, ids=LOSS_NAMES)
+def test_a_vocabulary_of_one_word_that_is_all_of_the_text_trains(changes: dict[str, Any]) -> None:
+    settings = EmbeddingsSettings(**{**SMALL, **changes, "candidates": 1})
+    stream = TopicStream(settings)
+    stream.values = np.minimum(stream.values, 1)
+    learner = SkipGram(stream, WORDS[:2], np.bincount(stream.values), settings)
+    state, sums = trained(learner, learner.initial(), 0, 48)
+    assert np.isfinite(sums["loss_sum"])
+    assert all(np.isfinite(array).all() for array in learner.save(state).values())
+
+
 def test_without_xla_the_result_is_the_same_within_rounding() -> None:
     compiled, plain = skip_gram(), skip_gram(xla=False)
     one = arrays_of(compiled, trained(compiled, compiled.initial(), 0, 4)[0])

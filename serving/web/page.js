@@ -29,10 +29,14 @@ let key = null, keyGiven = null;
 /** The JSON that a route answers. Throws an error whose message is a sentence; `near` are other spellings. */
 async function ask(path, body) {
   const headers = key ? {Authorization: `Bearer ${key}`} : {};
-  const options = body ? {method: "POST", body: JSON.stringify(body), headers: {...headers, "Content-Type": "application/json"}} : {headers};
+  const options = {cache: "no-store", headers};
+  if (body) {
+    Object.assign(options, {method: "POST", body: JSON.stringify(body)});
+    headers["Content-Type"] = "application/json";
+  }
   let answer, said;
   try {
-    answer = await fetch(path, {...options, cache: "no-store"});
+    answer = await fetch(path, options);
     said = await answer.json();
   } catch { throw new Error(GONE) }
   if (answer.status === 401) {
@@ -71,12 +75,14 @@ function settled(milliseconds, call) {
   return (...given) => { clearTimeout(timer); timer = setTimeout(call, milliseconds, ...given) };
 }
 
-const bar = (head, share, said) => make("li", {}, head, make("i", {share: Math.max(share, 0)}), make("span", {}, said));
+const bar = (head, share, said) =>
+  make("li", {}, head, make("i", {share: Math.max(share, 0)}), make("span", {}, said));
 const chip = (text, call) => make("button", {type: "button", click: () => call(text)}, text);
 
 // words
 
 const told = teller("words-says"), trail = [];
+const nearBar = ({word, similarity}) => bar(chip(word, showWord), similarity, similarity.toFixed(2));
 
 function showWord(word) {
   return told(async current => {
@@ -87,9 +93,9 @@ function showWord(word) {
     trail.push(map.word);
     $("word").value = map.word;
     $("trail").hidden = trail.length < 2;
-    $("trail").replaceChildren(...trail.flatMap((each, place) => place ? ["›", chip(each, showWord)] : [chip(each, showWord)]));
+    $("trail").replaceChildren(...trail.flatMap(each => ["›", chip(each, showWord)]).slice(1));
     $("near-title").textContent = `Nearest to “${map.word}”`;
-    $("near").replaceChildren(...map.places.slice(1, 13).map(each => bar(chip(each.word, showWord), each.similarity, each.similarity.toFixed(2))));
+    $("near").replaceChildren(...map.places.slice(1, 13).map(nearBar));
     $("word-answer").hidden = false;
     drawMap(mapped = map);
   }, error => (error.near || []).map(each => chip(each, showWord)));
@@ -136,7 +142,7 @@ $("analogy-form").addEventListener("submit", event => {
   toldAnalogy(async current => {
     $("analogy").replaceChildren();
     const {answers} = await ask("v1/words/analogy", {a, b, c, n: 5});
-    if (current()) $("analogy").replaceChildren(...answers.map(each => bar(chip(each.word, showWord), each.similarity, each.similarity.toFixed(2))));
+    if (current()) $("analogy").replaceChildren(...answers.map(nearBar));
   }, error => (error.near || []).map(near => chip(near, () => {
     for (const id of ["a", "b", "c"]) if (error.message.includes(`'${$(id).value.trim()}'`)) $(id).value = near;
     $("analogy-form").requestSubmit();
@@ -145,8 +151,7 @@ $("analogy-form").addEventListener("submit", event => {
 
 async function beginWords() {
   const document = await ask("openapi.json");
-  const body = resolved(document, document.paths["/v1/words/analogy"].post.requestBody.content["application/json"].schema);
-  const examples = body.examples[0];
+  const [examples] = bodyOf(document, "/v1/words/analogy").examples;
   for (const id of ["a", "b", "c"]) $(id).value = examples[id];
   $("word-examples").replaceChildren(...["a", "b", "c"].map(id => chip(examples[id], showWord)));
   await showWord(examples.a);
@@ -184,70 +189,103 @@ const readReview = () => toldReview(async current => {
   ].join(" ");
 });
 
+/** Tints each word by how far it moved the log-odds of `good`, and draws the way that they went. */
 function drawReading(characters, trajectory, good) {
-  const odds = trajectory.map(({probabilities}) => { const p = Math.min(Math.max(probabilities[good], 1e-6), 1 - 1e-6); return Math.log(p / (1 - p)) });
+  const shares = trajectory.map(word => word.probabilities[good]);
+  const odds = shares.map(share => Math.min(Math.max(share, 1e-6), 1 - 1e-6)).map(share => Math.log(share / (1 - share)));
   const moved = odds.map((each, place) => each - (place ? odds[place - 1] : 0));
   const most = Math.max(1, ...moved.map(Math.abs)), tinted = [];
   let behind = 0;
   trajectory.forEach((word, place) => {
+    const far = Math.abs(moved[place]), way = moved[place] < 0 ? "down" : "up";
+    const said = `${way} by ${far.toFixed(2)} nats, to ${good} ${percent(shares[place])}`;
     tinted.push(characters.slice(behind, word.start).join(""));
-    const way = `${moved[place] < 0 ? "−" : "+"}${Math.abs(moved[place]).toFixed(2)}`;
-    tinted.push(make("mark", {class: moved[place] < 0 ? "down" : "up", share: Math.abs(moved[place]) / most, title: `${way} nats; ${good} ${percent(word.probabilities[good])} after it`}, word.text));
+    tinted.push(make("mark", {class: way, share: far / most, title: said}, word.text));
     behind = word.end;
   });
   $("tinted").replaceChildren(...tinted, characters.slice(behind).join(""));
-  const shares = trajectory.map(word => word.probabilities[good]);
-  const x = place => 44 + place / Math.max(shares.length - 1, 1) * 586, y = share => 134 - share * 120;
-  $("course").replaceChildren(...[0, .5, 1].flatMap(share => [
-    make("line", {x1: 44, x2: 630, y1: y(share), y2: y(share)}), make("text", {x: 2, y: y(share) + 4}, `${100 * share} %`)]),
-    make("polyline", {points: shares.map((share, place) => `${x(place).toFixed(1)},${y(share).toFixed(1)}`).join(" ")}));
-  $("course-title").textContent = `How likely “${good}” was after each word: from ${percent(shares[0] ?? .5)} to ${percent(shares.at(-1) ?? .5)} over ${shares.length} words.`;
+  const wide = Math.max($("course").clientWidth, 280), high = 150, left = 46;
+  $("course").setAttribute("viewBox", `0 0 ${wide} ${high}`);
+  const x = place => left + place / Math.max(shares.length - 1, 1) * (wide - left - 4);
+  const y = share => high - 14 - share * (high - 28);
+  const path = shares.map((share, place) => `${x(place).toFixed(1)},${y(share).toFixed(1)}`);
+  $("course").replaceChildren(
+    ...[0, .5, 1].flatMap(share => [
+      make("line", {x1: left, x2: wide - 4, y1: y(share), y2: y(share)}),
+      make("text", {x: left - 6, y: y(share) + 4, "text-anchor": "end"}, `${100 * share} %`),
+    ]),
+    make("polyline", {points: path.join(" ")}),
+    ...path.slice(-1).map(last => make("circle", {cx: last.split(",")[0], cy: last.split(",")[1], r: 4})));
+  $("course-title").textContent = shares.length
+    ? `How likely “${good}” was after each word: ${percent(shares[0])} after the first, ${percent(shares.at(-1))} after the last.`
+    : "There is no word in it.";
 }
 
 $("review").addEventListener("input", settled(200, readReview));
-$("review-examples").append(...REVIEWS.map(text => chip(text, () => { $("review").value = text; readReview() })));
+$("review-examples").append(...REVIEWS.map(text => chip(text, () => {
+  $("review").value = text;
+  readReview();
+})));
 
 // handwriting
 
-const ROWS = 16, COLUMNS = 8, INK = [160, 240], PEN = .72;
+const ROWS = 16, COLUMNS = 8, BITS = ROWS * COLUMNS;
+const INK = [160, 240], SIDE = 12; // pixels of a cell to draw in, and of a bit
+const PEN = .72, LARGEST = .25; // bits from a line's middle that it covers; bits that a pixel may become
 const cells = [], toldWriting = teller("handwriting-says");
 
 /** Strokes ([x, y] of the cell, in its pixels) as 16 x 8 bits: fitted into the frame with their shape kept, as
  * the letters of the training set are. */
 function bitsOf(strokes) {
-  const points = strokes.flat(), xs = points.map(point => point[0]), ys = points.map(point => point[1]);
+  const xs = strokes.flat().map(([x]) => x), ys = strokes.flat().map(([, y]) => y);
   const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
-  const scale = Math.min((COLUMNS - 1) / (right - left || 1), (ROWS - 1) / (bottom - top || 1), .25);
-  const at = ([x, y]) => [(x - (left + right) / 2) * scale + (COLUMNS - 1) / 2, (y - (top + bottom) / 2) * scale + (ROWS - 1) / 2];
-  const lines = strokes.flatMap(stroke => stroke.map((point, place) => [at(stroke[Math.max(place - 1, 0)]), at(point)]));
-  return Array.from({length: ROWS * COLUMNS}, (_, bit) =>
-    lines.some(([from, to]) => distance([bit % COLUMNS, Math.floor(bit / COLUMNS)], from, to) < PEN) ? 1 : 0);
+  const scale = Math.min((COLUMNS - 1) / (right - left || 1), (ROWS - 1) / (bottom - top || 1), LARGEST);
+  const fitted = ([x, y]) => [
+    (x - (left + right) / 2) * scale + (COLUMNS - 1) / 2,
+    (y - (top + bottom) / 2) * scale + (ROWS - 1) / 2,
+  ];
+  const lines = strokes.map(stroke => stroke.map(fitted)).flatMap(stroke =>
+    stroke.map((point, place) => [stroke[Math.max(place - 1, 0)], point]));
+  return Array.from({length: BITS}, (_, bit) => {
+    const centre = [bit % COLUMNS, Math.floor(bit / COLUMNS)];
+    return lines.some(([from, to]) => distance(centre, from, to) < PEN) ? 1 : 0;
+  });
 }
 
+/** From a point to a line between two others. */
 function distance([x, y], [x1, y1], [x2, y2]) {
-  const dx = x2 - x1, dy = y2 - y1, along = dx || dy ? Math.min(Math.max(((x - x1) * dx + (y - y1) * dy) / (dx * dx + dy * dy), 0), 1) : 0;
+  const dx = x2 - x1, dy = y2 - y1, square = dx * dx + dy * dy;
+  const along = square ? Math.min(Math.max(((x - x1) * dx + (y - y1) * dy) / square, 0), 1) : 0;
   return Math.hypot(x - x1 - along * dx, y - y1 - along * dy);
 }
 
 function addCell() {
   const number = cells.length + 1;
   const ink = make("canvas", {class: "ink", width: INK[0], height: INK[1], "aria-hidden": "true"});
-  const bits = make("canvas", {class: "bits", width: 96, height: 192, tabindex: 0, role: "application"});
+  const size = {width: SIDE * COLUMNS, height: SIDE * ROWS};
+  const bits = make("canvas", {class: "bits", ...size, tabindex: 0, role: "application"});
   const cell = {number, ink, bits, strokes: [], set: null, cursor: null};
-  const at = event => { const box = ink.getBoundingClientRect(); return [(event.clientX - box.left) * INK[0] / box.width, (event.clientY - box.top) * INK[1] / box.height] };
-  ink.addEventListener("pointerdown", event => { ink.setPointerCapture(event.pointerId); cell.strokes.push([at(event)]); drawn(cell) });
+  const at = event => {
+    const box = ink.getBoundingClientRect();
+    return [(event.clientX - box.left) * INK[0] / box.width, (event.clientY - box.top) * INK[1] / box.height];
+  };
+  ink.addEventListener("pointerdown", event => {
+    ink.setPointerCapture(event.pointerId);
+    cell.strokes.push([at(event)]);
+    drawn(cell);
+  });
   ink.addEventListener("pointermove", event => {
     if (!ink.hasPointerCapture(event.pointerId)) return;
-    cell.strokes.at(-1).push(...(event.getCoalescedEvents?.() ?? []).map(at), at(event));
+    cell.strokes.at(-1).push(at(event));
     drawn(cell);
   });
   bits.addEventListener("focus", () => { cell.cursor ??= 0; paint(cell) });
   bits.addEventListener("blur", () => { cell.cursor = null; paint(cell) });
   bits.addEventListener("keydown", event => {
     const step = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -COLUMNS, ArrowDown: COLUMNS}[event.key];
-    if (step) cell.cursor = (cell.cursor + step + ROWS * COLUMNS) % (ROWS * COLUMNS);
-    else if (event.key === " ") { cell.set ??= new Array(ROWS * COLUMNS).fill(0); cell.set[cell.cursor] ^= 1 }
-    else if (event.key === "Delete") { cell.strokes = []; cell.set = null }
+    if (step) cell.cursor = (cell.cursor + step + BITS) % BITS;
+    else if (event.key === " ") (cell.set ??= new Array(BITS).fill(0))[cell.cursor] ^= 1;
+    else if (event.key === "Delete") Object.assign(cell, {strokes: [], set: null});
     else return;
     event.preventDefault();
     paint(cell);
@@ -271,42 +309,49 @@ function paint(cell) {
     stroke.forEach(point => ink.lineTo(...point));
     ink.stroke();
   }
-  const bits = cell.bits.getContext("2d"), side = 12;
-  for (let bit = 0; bit < ROWS * COLUMNS; bit++) {
-    const [x, y] = [bit % COLUMNS * side, Math.floor(bit / COLUMNS) * side];
+  const bits = cell.bits.getContext("2d");
+  for (let bit = 0; bit < BITS; bit++) {
+    const [x, y] = [bit % COLUMNS * SIDE, Math.floor(bit / COLUMNS) * SIDE];
     bits.fillStyle = colour(cell.set?.[bit] ? "--accent" : "--paper");
-    bits.fillRect(x, y, side, side);
+    bits.fillRect(x, y, SIDE, SIDE);
     bits.strokeStyle = colour(bit === cell.cursor ? "--other" : "--line");
     bits.lineWidth = bit === cell.cursor ? 3 : 1;
-    bits.strokeRect(x + 1, y + 1, side - 2, side - 2);
+    bits.strokeRect(x + 1, y + 1, SIDE - 2, SIDE - 2);
   }
   const count = cell.set ? cell.set.reduce((sum, bit) => sum + bit, 0) : 0;
-  const place = cell.cursor === null ? "" : `, at row ${Math.floor(cell.cursor / COLUMNS) + 1}, column ${cell.cursor % COLUMNS + 1}`;
-  cell.bits.setAttribute("aria-label", `Bits of cell ${cell.number}: ${count} set${place}`);
+  const place = [Math.floor(cell.cursor / COLUMNS), cell.cursor % COLUMNS].map(each => each + 1);
+  const where = cell.cursor === null ? "" : `, at row ${place[0]}, column ${place[1]}`;
+  cell.bits.setAttribute("aria-label", `Bits of cell ${cell.number}: ${count} set${where}`);
 }
 
 const readWriting = settled(120, () => toldWriting(async current => {
   const letters = cells.filter(cell => cell.set?.includes(1));
   if (!letters.length) { $("readings").replaceChildren(); return }
-  const frames = letters.map(({set}) => Array.from({length: ROWS}, (_, row) => set.slice(row * COLUMNS, (row + 1) * COLUMNS).join("")));
+  const frames = letters.map(({set}) => set.join("").match(/.{8}/g));
   const {results: [found]} = await ask("v1/labels", {input: [frames], alternatives: 4});
   if (current()) $("readings").replaceChildren(reading("Read", found));
 }));
 
 function reading(title, found) {
-  const letters = found.frames.map(frame => make("li", {}, make("b", {}, frame.label), percent(frame.probability),
-    ...frame.alternatives.slice(1).map(each => make("small", {}, `${each.label} ${percent(each.probability)}`))));
-  return make("div", {}, make("h3", {}, title), make("p", {class: "word-read"}, found.text), make("ol", {class: "letters"}, ...letters));
+  const said = ({label, probability}) => `${label} ${percent(probability)}`;
+  const letters = found.frames.map(({label, probability, alternatives}) => make("li", {}, make("b", {}, label),
+    percent(probability), ...alternatives.slice(1).map(each => make("small", {}, said(each)))));
+  return make("div", {}, make("h3", {}, title), make("p", {class: "word-read"}, found.text),
+    make("ol", {class: "letters"}, ...letters));
 }
 
 for (let number = 0; number < 6; number++) addCell();
 $("cells-more").addEventListener("click", addCell);
-$("cells-clear").addEventListener("click", () => { for (const cell of cells) { Object.assign(cell, {strokes: [], set: null}); paint(cell) } readWriting() });
+$("cells-clear").addEventListener("click", () => {
+  for (const cell of cells) paint(Object.assign(cell, {strokes: [], set: null}));
+  readWriting();
+});
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => cells.forEach(paint));
 
 // text
 
-const PIECE = 48, PACE = matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 16; // characters, ms each
+const PIECE = 48; // characters that are asked for at once
+const PACE = matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 16; // milliseconds a character
 const toldText = teller("text-says");
 // `anchor` is where the piece began that is being shown: its state, or the seed text and its random seed.
 let writing = null;
@@ -314,7 +359,8 @@ let writing = null;
 const temperature = () => Number($("temperature").value);
 
 async function piece(length) {
-  const answer = await ask("v1/text/generate", {...writing.anchor, length, temperature: writing.temperature, return_state: true});
+  const wanted = {length, temperature: writing.temperature, return_state: true};
+  const answer = await ask("v1/text/generate", {...writing.anchor, ...wanted});
   return {text: Array.from(answer.text), state: answer.state, seed: answer.seed};
 }
 
@@ -324,7 +370,9 @@ async function rewind() {
   if (!writing.piece.text.length) return;
   if (writing.shown === writing.piece.text.length) writing.anchor = {state: writing.piece.state};
   else if (writing.shown) {
-    const again = await piece(writing.shown), same = again.text.join("") === writing.piece.text.slice(0, writing.shown).join("");
+    const again = await piece(writing.shown);
+    const same = again.text.every((character, place) => character === writing.piece.text[place]);
+    // Rounding can part them, where other texts were in the making beside: then the text is read again.
     writing.anchor = same ? {state: again.state} : {seed_text: writing.seed + writing.made.join("")};
   }
   writing.piece = {text: []};
@@ -334,7 +382,8 @@ async function rewind() {
 const write = () => toldText(async () => {
   if (!$("length").reportValidity()) return;
   if (!writing) {
-    writing = {seed: $("seed").value, anchor: {seed_text: $("seed").value}, made: [], piece: {text: []}, shown: 0, temperature: temperature()};
+    const seed = $("seed").value, nothing = {text: []};
+    writing = {seed, anchor: {seed_text: seed}, made: [], piece: nothing, shown: 0, temperature: temperature()};
     $("page-text").replaceChildren(make("span", {class: "given"}, writing.seed));
     $("written").hidden = false;
     $("likely").replaceChildren();
@@ -399,7 +448,8 @@ const likely = settled(100, place => toldLikely(async current => {
   if (!current()) return;
   $("likely-title").textContent = `In place of “${named(writing.made[place])}”`;
   $("likely").replaceChildren(...following.map(each => {
-    const line = bar(make("span", {class: "letter"}, named(each.character)), each.probability, percent(each.probability));
+    const letter = make("span", {class: "letter"}, named(each.character));
+    const line = bar(letter, each.probability, percent(each.probability));
     line.classList.toggle("here", each.character === writing.made[place]);
     return line;
   }));
@@ -411,8 +461,13 @@ function buttons() {
 }
 
 $("write").addEventListener("click", () => { if (writing?.running) writing.running = false; else write() });
-$("again").addEventListener("click", () => { if (writing) writing.running = false; writing = null; $("written").hidden = true; buttons() });
-$("temperature").addEventListener("input", () => { $("temperature-value").textContent = temperature().toString() });
+$("again").addEventListener("click", () => {
+  writing.running = false;
+  writing = null;
+  $("written").hidden = true;
+  buttons();
+});
+$("temperature").addEventListener("input", () => { $("temperature-value").textContent = temperature() });
 $("place").addEventListener("input", () => look(Number($("place").value)));
 
 // about
@@ -425,19 +480,23 @@ const QUALITY = /accuracy|auc|bits|error|f1|loss|perplexity/;
 function modelCard(model) {
   const first = ([name]) => QUALITY.test(name) ? 0 : 1;
   const shown = value => Number.isInteger(value) ? value.toLocaleString("en") : value.toPrecision(4);
-  const figures = Object.entries(model.figures).sort((one, other) => first(one) - first(other)).map(([name, value]) =>
+  const sorted = Object.entries(model.figures).sort((one, other) => first(one) - first(other));
+  const figures = sorted.map(([name, value]) =>
     make("div", {}, make("dt", {}, name.replaceAll("_", " ")), make("dd", {}, shown(value))));
-  const lineage = model.lineage.map(each => make("li", {title: each.identity}, `${each.kind} `, make("code", {}, each.identity.slice(0, 12))));
+  const lineage = model.lineage.map(({kind, identity}) =>
+    make("li", {title: identity}, `${kind} `, make("code", {}, identity.slice(0, 12))));
+  const version = `Version ${model.version.slice(0, 12)}, made ${model.made.slice(0, 16).replace("T", " ")}`;
   return make("div", {class: "model"}, make("h3", {}, model.kind.replaceAll("-", " ")),
-    make("p", {class: "note"}, `Version ${model.version.slice(0, 12)}, made ${model.made.slice(0, 16).replace("T", " ")}`),
+    make("p", {class: "note"}, version),
     make("dl", {}, ...figures), make("p", {class: "note"}, "Made from"),
     make("ol", {class: "lineage"}, make("li", {}, model.kind), ...lineage));
 }
 
 const showTraffic = () => toldAbout(async () => {
-  const routes = (await ask("v1/traffic")).filter(each => /^\/v1\/(?!traffic|models)/.test(each.route));
-  $("traffic").replaceChildren(...routes.map(each => make("tr", {}, make("td", {}, make("code", {}, each.route)),
-    ...[each.requests, each.errors, each.median_ms.toFixed(1), each.p95_ms.toFixed(1)].map(value => make("td", {}, value)))));
+  const routes = (await ask("v1/traffic")).filter(({route}) => /^\/v1\/(?!traffic|models)/.test(route));
+  $("traffic").replaceChildren(...routes.map(({route, requests, errors, median_ms, p95_ms}) => make("tr", {},
+    ...[make("code", {}, route), requests, errors, median_ms.toFixed(1), p95_ms.toFixed(1)].map(
+      value => make("td", {}, value)))));
 });
 
 // panels
@@ -447,20 +506,27 @@ const panels = [...document.querySelectorAll("main > section")];
 function open() {
   const wanted = panels.find(each => `#${each.id}` === location.hash) ?? panels[0];
   for (const panel of panels) panel.hidden = panel !== wanted;
-  for (const link of document.querySelectorAll("header nav a"))
-    if (link.hash === `#${wanted.id}`) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
+  for (const link of document.querySelectorAll("header nav a")) {
+    link.removeAttribute("aria-current");
+    if (link.hash === `#${wanted.id}`) link.setAttribute("aria-current", "page");
+  }
   document.title = `${wanted.querySelector("h2").textContent} · Wordloom`;
   if (wanted.id === "about") showTraffic();
 }
 
-const resolved = (document, schema) => schema.$ref ? schema.$ref.slice(2).split("/").reduce((at, part) => at[part], document) : schema;
+/** The schema of what a route takes, out of the server's own document. */
+function bodyOf(document, route) {
+  const {schema} = document.paths[route].post.requestBody.content["application/json"];
+  return schema.$ref ? schema.$ref.slice(2).split("/").reduce((at, part) => at[part], document) : schema;
+}
 
 async function begin() {
   const {data, absent} = await ask("v1/models");
   for (const [panel, kind] of Object.entries(KINDS)) {
     if (!(kind in absent)) continue;
     const says = $(panel).querySelector(".absent");
-    says.replaceChildren(`No model of this kind is served. This makes one: `, make("code", {}, absent[kind]), " Then serve its folder.");
+    says.replaceChildren("No model of this kind is served. This makes one: ", make("code", {}, absent[kind]),
+      " Then serve its folder.");
     says.hidden = false;
     $(panel).querySelector(".present").hidden = true;
   }
@@ -469,7 +535,11 @@ async function begin() {
   performance.mark("first view");
 }
 
-addEventListener("hashchange", () => { open(); $("panels").focus({preventScroll: true}); scrollTo(0, 0) });
+addEventListener("hashchange", () => {
+  open();
+  $("panels").focus({preventScroll: true});
+  scrollTo(0, 0);
+});
 setInterval(() => { if (!$("about").hidden && !document.hidden) showTraffic() }, 2000);
 open();
-begin().catch(error => { for (const says of document.querySelectorAll(".says")) says.textContent = error.message });
+begin().catch(error => document.querySelectorAll(".says").forEach(says => { says.textContent = error.message }));

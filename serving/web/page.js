@@ -5,7 +5,7 @@ const $ = id => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 const GONE = "The server does not answer; is it still running?";
 const KINDS = {words: "vectors", sentiment: "sentiment", handwriting: "labelling", text: "language-model"};
-const percent = share => share > 0 && share < .001 ? "under 0.1 %"
+const percent = share => share > 0 && share < .001 ? "<0.1 %"
   : `${(100 * share).toFixed(share > .99 && share < 1 || share < .01 ? 1 : 0)} %`;
 const rest = milliseconds => new Promise(done => setTimeout(done, milliseconds));
 
@@ -165,6 +165,12 @@ const REVIEWS = [
   "This is not a good film. I had hoped for more.",
   "Not bad at all; nobody could say that it was boring.",
 ];
+// In the words that the synthetic reviews have: what they say is in the negations alone.
+const SYNTHETIC = [
+  "nobody could seriously claim that the plot was quite dull.",
+  "everybody could seriously claim that the plot was quite dull.",
+  "none of my friends could claim that the music was charming.",
+];
 const toldReview = teller("sentiment-says");
 
 const readReview = () => toldReview(async current => {
@@ -184,7 +190,7 @@ const readReview = () => toldReview(async current => {
   $("end-high").textContent = good;
   drawReading(Array.from(text), found.trajectory, good);
   $("sentiment-notes").textContent = [
-    found.cut ? `The first ${found.cut} words were not read: the text is too long.` : "",
+    found.cut ? `The first ${found.cut} words were not read: only the last ${found.words} are.` : "",
     answer.synthetic ? "The model was trained on reviews that a program made, so it knows few words." : "",
   ].join(" ");
 });
@@ -222,10 +228,14 @@ function drawReading(characters, trajectory, good) {
 }
 
 $("review").addEventListener("input", settled(200, readReview));
-$("review-examples").append(...REVIEWS.map(text => chip(text, () => {
-  $("review").value = text;
-  readReview();
-})));
+
+async function beginSentiment() {
+  const {synthetic} = await ask("v1/sentiment", {input: REVIEWS[0]});
+  $("review-examples").append(...(synthetic ? SYNTHETIC : REVIEWS).map(text => chip(text, () => {
+    $("review").value = text;
+    readReview();
+  })));
+}
 
 // handwriting
 
@@ -342,6 +352,15 @@ function reading(title, found) {
 
 for (let number = 0; number < 6; number++) addCell();
 $("cells-more").addEventListener("click", addCell);
+$("cells-example").addEventListener("click", () => toldWriting(async () => {
+  const [{input: [example]}] = bodyOf(await ask("openapi.json"), "/v1/labels").examples;
+  while (cells.length < example.length) addCell();
+  cells.forEach((cell, place) => {
+    const bits = example[place] && Array.from(example[place].join(""), Number);
+    paint(Object.assign(cell, {strokes: [], set: bits ?? null}));
+  });
+  readWriting();
+}));
 $("cells-clear").addEventListener("click", () => {
   for (const cell of cells) paint(Object.assign(cell, {strokes: [], set: null}));
   readWriting();
@@ -520,19 +539,25 @@ function bodyOf(document, route) {
   return schema.$ref ? schema.$ref.slice(2).split("/").reduce((at, part) => at[part], document) : schema;
 }
 
+/** Says in a panel why there is nothing to play with. */
+function without(panel, ...sentence) {
+  const says = $(panel).querySelector(".absent");
+  says.replaceChildren(...sentence);
+  says.hidden = false;
+  $(panel).querySelector(".present").hidden = true;
+}
+
 async function begin() {
   const {data, absent} = await ask("v1/models");
-  for (const [panel, kind] of Object.entries(KINDS)) {
-    if (!(kind in absent)) continue;
-    const says = $(panel).querySelector(".absent");
-    says.replaceChildren("No model of this kind is served. This makes one: ", make("code", {}, absent[kind]),
-      " Then serve its folder.");
-    says.hidden = false;
-    $(panel).querySelector(".present").hidden = true;
-  }
+  for (const [panel, kind] of Object.entries(KINDS))
+    if (kind in absent) without(panel, "No model of this kind is served. This makes one: ", make("code", {}, absent[kind]));
+  const reads = data.find(model => model.kind === KINDS.handwriting)?.reads;
+  if (reads && (reads.width !== BITS || reads.rows !== ROWS))
+    without("handwriting", `The labeller that is served does not read letters of ${ROWS} × ${COLUMNS} bits.`);
   $("models").replaceChildren(...data.map(modelCard));
   if (!("vectors" in absent)) await beginWords();
   performance.mark("first view");
+  if (!("sentiment" in absent)) await beginSentiment();
 }
 
 addEventListener("hashchange", () => {

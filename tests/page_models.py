@@ -37,6 +37,7 @@ from trainers.sentiment_learner import sentiment_learner
 from trainers.sentiment_settings import PRESETS, SentimentSettings
 
 QUIET = Reporter(quiet=True)
+REVIEWS = GrammarSettings(training=1200, test=60)
 # Strokes of letters, each a list of points (x to the right, y down) in a cell of 100 x 150.
 STROKES: dict[str, list[list[tuple[int, int]]]] = {
     "l": [[(50, 10), (50, 140)]],
@@ -67,7 +68,7 @@ def bits(strokes: list[list[tuple[float, float]]], pen: float = 0.72) -> list[in
     return lit.astype(int).tolist()
 
 
-def handwriting(copies: int = 30) -> Iterator[bytes]:
+def handwriting(copies: int = 20) -> Iterator[bytes]:
     """Handwritten words in the form of the letters' set: each stroke a little elsewhere each time."""
     random = np.random.default_rng(5)
     number = 0
@@ -91,7 +92,7 @@ def trained(job: TrainingJob, learner: Learner) -> Artefact:
 
 def make(home: Path) -> dict[str, Artefact]:
     """The models by kind, below a home."""
-    reviews = review_grammar.make_reviews(str(home / "reviews" / "a"), GrammarSettings(), QUIET)
+    reviews = review_grammar.make_reviews(str(home / "reviews" / "a"), REVIEWS, QUIET)
     return {
         "vectors": vectors(home, reviews),
         "language-model": language_model(home, reviews),
@@ -111,7 +112,7 @@ def language_model(home: Path, reviews: Artefact) -> Artefact:
     texts = SequenceCorpus(reviews).texts("train")
     alphabet = Alphabet("".join(sorted(set("".join(texts)))))
     settings = LanguageModelSettings(
-        units=64, batch=32, learning_rate=0.01, epochs=1, epoch_batches=120, held_out_characters=20_000
+        units=64, batch=32, learning_rate=0.01, epochs=1, epoch_batches=60, held_out_characters=2_000
     )
     job = jobs.language_model(reviews, str(home / "language-model" / "a"), settings)
     stream = Pages([f"{text}\n" for text in texts[50:]], texts[:50], alphabet, settings)

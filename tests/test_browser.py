@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from serving import application, models
+from serving.labels import Labels
+from serving.sentiment import Sentiment
 from serving.settings import ServingSettings
 from serving.text import Text
 from serving.words import Words
 from tests import page_models
 from tests.test_application import served
+from trainers.generation import CharacterModel
+from trainers.sentiment_model import SentimentModel
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (make install)")
 CHROMIUM = shutil.which("chromium")
@@ -46,8 +50,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(home: Path) -> Iterator[str]:
     """All kinds of models, served without Ray."""
     found = models.find(str(home))
-    openers = {models.VECTORS: Words.open, models.LANGUAGE_MODEL: Text.open}
-    cores = {kind: openers[kind](model.location) for kind, model in found.items() if kind in openers}
+    # Without the warming of a server, which compiles shapes that nobody asks for here.
+    openers: dict[str, Callable[[str], Any]] = {
+        models.VECTORS: Words.open,
+        models.LANGUAGE_MODEL: lambda place: Text(CharacterModel.open(place)),
+        models.SENTIMENT: lambda place: Sentiment(SentimentModel.open(place)),
+        models.LABELLING: Labels.open,
+    }
+    cores = {kind: openers[kind](model.location) for kind, model in found.items()}
     with served(application.build(cores, found, ServingSettings())) as url:
         yield url
 
@@ -158,6 +168,81 @@ def test_an_unknown_word_is_a_sentence_with_near_spellings(browser: Any, site: s
         assert len(visit.complaints) == 1 and "404" in visit.complaints.pop()
 
 
+def test_the_verdict_follows_the_typing_and_a_negation_turns_it(browser: Any, site: str) -> None:
+    with visiting(browser, site) as visit:
+        panel = visit.open("Sentiment")
+        panel.get_by_label("A review").press_sequentially("everybody could seriously claim that the plot was")
+        panel.get_by_label("A review").press_sequentially(" quite dull.")
+        verdict = panel.locator("#verdict-label")
+        expect(verdict).to_have_text("negative")
+        expect(panel.locator("#tinted mark")).to_have_count(11)
+        assert panel.locator("#tinted").inner_text() == panel.get_by_label("A review").input_value()
+        panel.get_by_role("button", name="nobody could seriously").click()
+        expect(verdict).to_have_text("positive")
+        # What moved the reading most is tinted most; the way is in the style, not in the colour alone.
+        shares = [
+            float(each.evaluate("mark => mark.style.getPropertyValue('--share')")) for each in marks(panel)
+        ]
+        assert max(shares) == 1 and len(set(shares)) > 3
+        assert {each.get_attribute("class") for each in marks(panel)} == {"up", "down"}
+        points = panel.locator("#course polyline").get_attribute("points")
+        assert points is not None and len(points.split()) == len(shares)
+        panel.get_by_label("A review").fill("")
+        expect(panel.locator("#verdict")).to_be_hidden()
+
+
+def marks(panel: Any) -> list[Any]:
+    found: list[Any] = panel.locator("#tinted mark").all()
+    return found
+
+
+def draw(visit: Visit, cell: Any, letter: str) -> None:
+    """Draws a letter with the mouse into a cell."""
+    cell.scroll_into_view_if_needed()
+    box = cell.bounding_box()
+    for stroke in page_models.STROKES[letter]:
+        points = [(box["x"] + x / 100 * box["width"], box["y"] + y / 150 * box["height"]) for x, y in stroke]
+        visit.page.mouse.move(*points[0])
+        visit.page.mouse.down()
+        for point in points[1:]:
+            visit.page.mouse.move(*point, steps=3)
+        visit.page.mouse.up()
+
+
+def test_a_word_is_read_while_it_is_drawn(browser: Any, site: str) -> None:
+    with visiting(browser, site) as visit:
+        panel = visit.open("Handwriting")
+        read = panel.locator(".word-read").first
+        for place, letter in enumerate("not"):
+            draw(visit, panel.locator(".ink").nth(place), letter)
+            expect(read).to_have_text("not"[: place + 1])
+        expect(panel.locator(".letters").first.locator("li")).to_have_count(3)
+        expect(panel.locator(".letters").first.locator("small")).to_have_count(9)
+        # The bits are those that the letters' files were made with.
+        for letter, strokes in page_models.STROKES.items():
+            assert visit.page.evaluate("bitsOf", strokes) == page_models.bits(strokes), letter
+        panel.get_by_role("button", name="Clear").click()
+        expect(read).to_be_hidden()
+        panel.get_by_role("button", name="Show an example").click()
+        expect(panel.locator(".letters").first.locator("li")).to_have_count(3)
+
+
+def test_a_letter_can_be_set_bit_by_bit_with_the_keyboard(browser: Any, site: str) -> None:
+    with visiting(browser, site) as visit:
+        panel = visit.open("Handwriting")
+        cell = panel.get_by_role("application", name="Bits of cell 1")
+        cell.focus()
+        wanted = page_models.bits(page_models.STROKES["l"])
+        for bit in wanted:
+            if bit:
+                visit.page.keyboard.press("Space")
+            visit.page.keyboard.press("ArrowRight")
+        expect(cell).to_have_accessible_name(f"Bits of cell 1: {sum(wanted)} set, at row 1, column 1")
+        expect(panel.locator(".word-read").first).to_have_text("l")
+        visit.page.keyboard.press("Delete")
+        expect(panel.locator(".word-read")).to_have_count(0)
+
+
 def test_text_is_written_paused_and_goes_on_from_the_same_state(browser: Any, site: str) -> None:
     with visiting(browser, site) as visit:
         panel = visit.open("Text")
@@ -199,7 +284,7 @@ def test_about_shows_versions_lineage_figures_and_live_requests(browser: Any, si
     with visiting(browser, site) as visit:
         panel = visit.open("About")
         listed = visit.page.evaluate("ask('v1/models')")["data"]
-        assert len(listed) >= 2
+        assert len(listed) >= 4
         for model in (models.find(str(home))[each["kind"]] for each in listed):
             kind = model.kind
             card = panel.locator(".model").filter(
@@ -247,6 +332,13 @@ def fill(visit: Visit, panel: str) -> None:
         opened.get_by_role("button", name="Answer").click()
         expect(opened.locator("#analogy li")).to_have_count(5)
         expect(opened.locator("#near li")).to_have_count(12)
+    elif panel == "Sentiment":
+        opened.get_by_role("button", name="nobody could seriously").click()
+        expect(opened.locator("#course polyline")).to_have_count(1)
+    elif panel == "Handwriting":
+        for place, letter in enumerate("not"):
+            draw(visit, opened.locator(".ink").nth(place), letter)
+        expect(opened.locator(".word-read").first).to_have_text("not")
     elif panel == "Text":
         opened.get_by_label("Characters").fill("80")
         opened.get_by_label("Temperature").fill("1.2")

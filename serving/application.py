@@ -97,6 +97,7 @@ class Entry(BaseModel):
     reads: Frames | None = Field(
         default=None, description="Of a labeller: numbers of a frame (0: tokens), rows of an image (0: none)."
     )
+    both: bool | None = Field(default=None, description="Of a labeller: whether it reads both ways.")
 
 
 class Entries(BaseModel):
@@ -177,7 +178,7 @@ def _service(served: Mapping[str, Model], settings: ServingSettings) -> APIRoute
     def models() -> Entries:
         """Each with its version and the lineage of its data."""
         absent = {kind: command for kind, command in KINDS.items() if kind not in served}
-        return Entries(data=[_entry(model) for model in served.values()], absent=absent)
+        return Entries(data=[_entry(model) for model in _all(served)], absent=absent)
 
     @router.get(
         "/v1/models/{name}",
@@ -186,7 +187,7 @@ def _service(served: Mapping[str, Model], settings: ServingSettings) -> APIRoute
     )
     def model(name: Annotated[str, Path(examples=[example], max_length=200)]) -> Entry:
         """By its id or its kind."""
-        for each in served.values():
+        for each in _all(served):
             if name in (each.name, each.kind):
                 return _entry(each)
         raise RefusedError(404, "model_not_found", f"The model {name!r} is not served; see /v1/models.")
@@ -259,6 +260,11 @@ def _absent(kind: str, prefix: str) -> APIRouter:
         )
 
     return router
+
+
+def _all(served: Mapping[str, Model]) -> list[Model]:
+    """Each kind's model, and behind it the one that is asked beside it."""
+    return [each for model in served.values() for each in (model, model.beside) if each is not None]
 
 
 def _entry(model: Model) -> Entry:

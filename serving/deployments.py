@@ -91,6 +91,8 @@ class Replica:
         self.settings = settings
         self.prefix = prefix
         self.core = CORES[kind](served[kind].location)
+        if (beside := served[kind].beside) is not None:
+            self.core.beside = CORES[kind](beside.location)
         cores = {kind: self.core}
         self.routes = application.build(
             cores, served, settings, readiness=self.readiness, asked=self.asked, keys=keys

@@ -36,6 +36,7 @@ class LabelledSequence(BaseModel):
 class LabelledSequences(BaseModel):
     results: list[LabelledSequence] = Field(description="One a sequence, in their order.")
     labels: int = Field(description="How many labels the model knows.")
+    model: str = Field(description="Which labeller answered; the headers name the first.")
 
 
 def label_routes(core: Labels | None, settings: ServingSettings, served: Model) -> APIRouter:
@@ -52,6 +53,9 @@ def label_routes(core: Labels | None, settings: ServingSettings, served: Model) 
         input: Annotated[list[sequence], Field(min_length=1, max_length=settings.max_texts)] = Field(
             description=f"Sequences of frames: words of letters, or sentences of tokens. {reads.sentence}"
         )
+        model: str = Field(
+            default=served.name, max_length=200, description="Which labeller, by its id in /v1/models."
+        )
         alternatives: int = Field(
             default=3, ge=1, le=1_000, description="How many of the likeliest labels of each frame to name."
         )
@@ -62,14 +66,21 @@ def label_routes(core: Labels | None, settings: ServingSettings, served: Model) 
         a letter is read as a part of its word. What a frame is, the training of the model has decided."""
         if core is None:
             raise RefusedError(503, "not_ready", "The labeller is not ready; try again.", retry_after=1)
+        named = {served.name: core}
+        if served.beside is not None and core.beside is not None:
+            named[served.beside.name] = core.beside
+        if (asked := named.get(body.model)) is None:
+            raise RefusedError(
+                404, "model_not_found", f"No labeller {body.model!r} is served; see /v1/models."
+            )
         sequences = [
             [_decoded(reads, given, f"body.input.{number}.{place}") for place, given in enumerate(each)]
             for number, each in enumerate(body.input)
         ]
         results = [
-            _described(core, found.probabilities, body.alternatives) for found in core.label(sequences)
+            _described(asked, found.probabilities, body.alternatives) for found in asked.label(sequences)
         ]
-        return LabelledSequences(results=results, labels=len(core.model.labels))
+        return LabelledSequences(results=results, labels=len(asked.model.labels), model=body.model)
 
     return router
 

@@ -36,11 +36,13 @@ class Labeller(Protocol):
 
 
 class Labels:
-    """The answers that come from a labeller; safe from any number of threads."""
+    """The answers that come from a labeller; safe from any number of threads. `beside`: another one, that the
+    same routes ask."""
 
     def __init__(self, model: Labeller, reads: Frames) -> None:
         self.model = model
         self.reads = reads
+        self.beside: Labels | None = None
         # Letters of words are written together, labels of other kinds apart.
         self.between = "" if all(len(label) == 1 for label in model.labels) else " "
         self._batch: Batcher[Any, Labelled] = Batcher("labels", model.label, TOGETHER)

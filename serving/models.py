@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -43,7 +43,8 @@ class Model:
     `version` is the artefact's identity (sha256, hex); `made` the ISO time of its manifest, which sorts by
     time; `lineage` the kinds and identities of all that it was made from, nearest first, down to the dump;
     `figures` the numbers that its training counted and measured; `reads` what a labeller reads: every process
-    of a server documents its routes.
+    of a server documents its routes; `both` whether it reads in both directions, and `beside` the newest one
+    that differs in that alone, which the same routes ask by its name.
     """
 
     kind: str
@@ -53,6 +54,8 @@ class Model:
     lineage: tuple[tuple[str, str], ...]
     figures: Mapping[str, float] = field(default_factory=dict)
     reads: Frames | None = None
+    both: bool | None = None
+    beside: Model | None = None
 
     @property
     def name(self) -> str:
@@ -74,6 +77,7 @@ class Model:
             lineage=tuple(lineage(artefact)),
             figures=_figures(artefact),
             reads=_reads(artefact) if artefact.kind == LABELLING else None,
+            both=artefact.manifest.settings.get("both") if artefact.kind == LABELLING else None,
         )
 
     def described(self) -> dict[str, Any]:
@@ -86,6 +90,7 @@ class Model:
             "lineage": [{"kind": kind, "identity": identity} for kind, identity in self.lineage],
             "figures": dict(self.figures),
             "reads": dataclasses.asdict(self.reads) if self.reads else None,
+            "both": self.both,
         }
 
 
@@ -103,7 +108,12 @@ def find(location: str | Folder) -> dict[str, Model]:
             f"No model lies in {folder.location!r} or up to {DEPTH} levels below it; train one "
             f"(`{KINDS[VECTORS]}`) or check --models."
         )
-    return {kind: Model.of(newest[kind]) for kind in KINDS if kind in newest}
+    found = {kind: Model.of(newest[kind]) for kind in KINDS if kind in newest}
+    if LABELLING in found:
+        labellers = [each for each in artefacts(folder) if each.kind == LABELLING]
+        beside = _other_way(found[LABELLING], labellers)
+        found[LABELLING] = dataclasses.replace(found[LABELLING], beside=beside)
+    return found
 
 
 def served(folder: Folder) -> set[str]:
@@ -203,6 +213,15 @@ def _reads(artefact: Artefact) -> Frames | None:
         return Frames.of(artefact.folder.read_json("model.json"))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _other_way(model: Model, labellers: Sequence[Artefact]) -> Model | None:
+    """The newest labeller that reads the same frames, and in both directions where `model` does not."""
+    for artefact in sorted(labellers, key=lambda each: _rank(each, {}), reverse=True):
+        other = Model.of(artefact)
+        if None not in (other.both, model.both) and other.both != model.both and other.reads == model.reads:
+            return other
+    return None
 
 
 def _rank(artefact: Artefact, promoted: Mapping[str, str]) -> tuple[bool, str, str]:

@@ -7,7 +7,6 @@ import gzip
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -92,12 +91,14 @@ def trained(job: TrainingJob, learner: Learner) -> Artefact:
 
 def make(home: Path) -> dict[str, Artefact]:
     """The models by kind, below a home."""
+    letters_corpus = handwritten(home)
     reviews = review_grammar.make_reviews(str(home / "reviews" / "a"), REVIEWS, QUIET)
     return {
         "vectors": vectors(home, reviews),
         "language-model": language_model(home, reviews),
         "sentiment": sentiment(home, reviews),
-        "labelling": labelling(home),
+        "labelling-forward": labelling(home, letters_corpus, "forward", both=False),
+        "labelling": labelling(home, letters_corpus, "both", both=True),  # the newest is asked first
     }
 
 
@@ -125,13 +126,14 @@ def sentiment(home: Path, reviews: Artefact) -> Artefact:
     return trained(job, sentiment_learner(job.draft.inputs, settings))
 
 
-def labelling(home: Path, **changes: Any) -> Artefact:
+def handwritten(home: Path) -> Artefact:
     source = home / "letter.data.gz"
     source.write_bytes(gzip.compress(b"".join(handwriting()), mtime=0))
     file = locate(str(source), str(home / "downloads"), QUIET)
-    corpus = ingest_letters(file, str(home / "letters" / "a"), SequencesSettings(), QUIET)
-    settings = LabellingSettings(
-        **{"layers": 1, "units": 24, "batch": 10, "epochs": 4, "learning_rate": 0.01, **changes}
-    )
-    job = jobs.labelling(corpus, str(home / "labelling" / "a"), settings)
+    return ingest_letters(file, str(home / "letters" / "a"), SequencesSettings(), QUIET)
+
+
+def labelling(home: Path, corpus: Artefact, name: str, *, both: bool) -> Artefact:
+    settings = LabellingSettings(layers=1, units=24, batch=10, epochs=4, learning_rate=0.01, both=both)
+    job = jobs.labelling(corpus, str(home / "labelling" / name), settings)
     return trained(job, jobs.sequence_labeller(job.draft.inputs, settings))

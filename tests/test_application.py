@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import threading
@@ -18,11 +19,11 @@ from fastapi import FastAPI
 
 from cluster import metrics
 from serving import application, client, reference
-from serving.models import LANGUAGE_MODEL, VECTORS
+from serving.models import LABELLING, LANGUAGE_MODEL, VECTORS
 from serving.settings import ServingSettings
 from serving.text import Scored, Text
 from serving.words import Words
-from tests.cores import ALL_MODELS, MODELS, FakeLanguageModel, fakes, tiny_vectors
+from tests.cores import ALL_MODELS, IMAGES, MODELS, FakeLanguageModel, fakes, tiny_vectors
 
 LIMITS = ServingSettings(max_body_bytes=2_000, max_neighbours=5, max_text_characters=300)
 
@@ -346,6 +347,23 @@ def test_the_models_are_listed_with_their_lineage(url: str) -> None:
 def test_it_lives_and_is_ready(url: str) -> None:
     assert requests.get(f"{url}/livez", timeout=10).json() == {"status": "ok"}
     assert requests.get(f"{url}/readyz", timeout=10).json() == dict.fromkeys(ALL_MODELS, True)
+
+
+def test_the_labeller_that_reads_the_other_way_is_asked_by_its_name() -> None:
+    cores = fakes()
+    cores[LABELLING].beside = fakes()[LABELLING]
+    other = dataclasses.replace(ALL_MODELS[LABELLING], version="9" * 64)
+    found = {LABELLING: dataclasses.replace(ALL_MODELS[LABELLING], beside=other)}
+    body = {"input": [IMAGES.example()]}
+    with served(application.build({LABELLING: cores[LABELLING]}, found)) as address:
+        listed = [each["id"] for each in requests.get(f"{address}/v1/models", timeout=10).json()["data"]]
+        assert listed == [found[LABELLING].name, other.name]
+        for name in listed:
+            answer = requests.post(f"{address}/v1/labels", json=body | {"model": name}, timeout=10).json()
+            assert answer["model"] == name
+        assert requests.post(f"{address}/v1/labels", json=body, timeout=10).json()["model"] == listed[0]
+        refused = requests.post(f"{address}/v1/labels", json=body | {"model": "no"}, timeout=10)
+        assert (refused.status_code, error(refused)["code"]) == (404, "model_not_found")
 
 
 # the documentation

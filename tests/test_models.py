@@ -61,6 +61,18 @@ def test_an_unfinished_model_is_not_served(tmp_path: Path) -> None:
     assert list(models.find(str(tmp_path))) == ["vectors"]
 
 
+def test_a_labeller_of_each_direction_is_served(tmp_path: Path) -> None:
+    both = publish(tmp_path / "a", "labelling", "2026-01-02T00:00:00+00:00", both=True)
+    assert models.find(str(tmp_path))["labelling"].beside is None
+    publish(tmp_path / "b", "labelling", OLD, both=False, seed=1)
+    forward = publish(tmp_path / "c", "labelling", "2026-01-01T01:00:00+00:00", both=False, seed=2)
+    publish(tmp_path / "d", "labelling", OLD, both=True, seed=3)
+    found = models.find(str(tmp_path))["labelling"]
+    assert (found.version, found.both) == (both.identity, True)
+    assert found.beside is not None
+    assert (found.beside.version, found.beside.both) == (forward.identity, False)
+
+
 def test_the_lineage_goes_back_to_the_dump(tmp_path: Path) -> None:
     dump = Input("dump", "d" * 64, "somewhere/dump.xml.bz2")
     corpus = publish(tmp_path / "corpus", "corpus", OLD, {"dump": dump})

@@ -242,6 +242,7 @@ async function beginSentiment() {
 const ROWS = 16, COLUMNS = 8, BITS = ROWS * COLUMNS;
 const INK = [160, 240], SIDE = 12; // pixels of a cell to draw in, and of a bit
 const PEN = .72, LARGEST = .25; // bits from a line's middle that it covers; bits that a pixel may become
+let labellers = []; // those that are served, as /v1/models lists them: one, or one of each direction
 const cells = [], toldWriting = teller("handwriting-says");
 
 /** Strokes ([x, y] of the cell, in its pixels) as 16 x 8 bits: fitted into the frame with their shape kept, as
@@ -338,8 +339,11 @@ const readWriting = settled(120, () => toldWriting(async current => {
   const letters = cells.filter(cell => cell.set?.includes(1));
   if (!letters.length) { $("readings").replaceChildren(); return }
   const frames = letters.map(({set}) => set.join("").match(/.{8}/g));
-  const {results: [found]} = await ask("v1/labels", {input: [frames], alternatives: 4});
-  if (current()) $("readings").replaceChildren(reading("Read", found));
+  const answers = await Promise.all(labellers.map(({id}) =>
+    ask("v1/labels", {model: id, input: [frames], alternatives: 4})));
+  if (!current()) return;
+  $("readings").replaceChildren(...answers.map(({results: [found]}, place) =>
+    reading(labellers[place].both ? "Read both ways" : "Read from the left", found)));
 }));
 
 function reading(title, found) {
@@ -551,7 +555,8 @@ async function begin() {
   const {data, absent} = await ask("v1/models");
   for (const [panel, kind] of Object.entries(KINDS))
     if (kind in absent) without(panel, "No model of this kind is served. This makes one: ", make("code", {}, absent[kind]));
-  const reads = data.find(model => model.kind === KINDS.handwriting)?.reads;
+  labellers = data.filter(model => model.kind === KINDS.handwriting);
+  const reads = labellers[0]?.reads;
   if (reads && (reads.width !== BITS || reads.rows !== ROWS))
     without("handwriting", `The labeller that is served does not read letters of ${ROWS} × ${COLUMNS} bits.`);
   $("models").replaceChildren(...data.map(modelCard));

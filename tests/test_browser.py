@@ -1,6 +1,6 @@
 """The page in a real browser, used as a person would, on small trained models. Needs Debian's chromium.
 
-Screenshots lie in pytest's temporary folder, named in the summary of the first test.
+Screenshots lie in pytest's temporary folder; each shape's test prints where.
 """
 
 from __future__ import annotations
@@ -89,8 +89,9 @@ class Visit:
         self.page.on("console", self._said)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", self._asked)
-        self.page.goto(f"{url}/")
         playwright.expect.set_options(timeout=PATIENCE)
+        self.page.goto(f"{url}/")
+        self.page.wait_for_function("performance.getEntriesByName('first view').length")
 
     def _said(self, message: Any) -> None:
         if message.type in ("error", "warning"):
@@ -156,6 +157,23 @@ def test_words_are_looked_up_walked_along_and_compared(browser: Any, site: str) 
             panel.get_by_label(name, exact=True).fill(asked)
         panel.get_by_role("button", name="Answer").click()
         expect(panel.locator("#analogy li")).to_have_count(5)
+
+
+def test_who_is_quicker_than_the_page_is_not_called_back(browser: Any, site: str) -> None:
+    with visiting(browser, site) as visit:
+        # The page's own beginning comes late: what was asked meanwhile stays.
+        held: list[Any] = []
+        visit.page.route("**/openapi.json", held.append)
+        visit.page.reload()
+        panel = visit.page.get_by_role("region", name="Words", exact=True)
+        panel.get_by_label("A word").fill("film")
+        panel.get_by_label("A word").press("Enter")
+        expect(panel.get_by_role("heading", name="Nearest to “film”")).to_be_visible()
+        expect(panel.locator("#word-examples button")).to_have_count(0)
+        held[0].continue_()
+        expect(panel.locator("#word-examples button")).to_have_count(3)
+        visit.page.wait_for_function("performance.getEntriesByName('first view').length")
+        expect(panel.get_by_role("heading", name="Nearest to “film”")).to_be_visible()
 
 
 def test_an_unknown_word_is_a_sentence_with_near_spellings(browser: Any, site: str) -> None:
@@ -315,7 +333,7 @@ def test_a_kind_without_a_model_says_what_makes_one(browser: Any, home: Path) ->
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_panel_is_accessible_fits_and_has_its_picture(
-    browser: Any, site: str, album: Path, shape: str
+    browser: Any, site: str, album: Path, shape: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     with visiting(browser, site, shape) as visit:
@@ -327,6 +345,8 @@ def test_every_panel_is_accessible_fits_and_has_its_picture(
             assert wide[0] <= wide[1], f"{panel} is wider than the window"
             visit.page.screenshot(path=album / f"{panel.lower()}-{shape}.png", full_page=True)
     assert len(list(album.glob(f"*-{shape}.png"))) == len(PANELS)
+    with capsys.disabled():
+        print(f"\nscreenshots: {album}/*-{shape}.png")
 
 
 def fill(visit: Visit, panel: str) -> None:

@@ -82,9 +82,11 @@ const chip = (text, call) => make("button", {type: "button", click: () => call(t
 // words
 
 const told = teller("words-says"), trail = [];
+let walked = false;
 const nearBar = ({word, similarity}) => bar(chip(word, showWord), similarity, similarity.toFixed(2));
 
 function showWord(word) {
+  walked = true;
   return told(async current => {
     const map = await ask(`v1/words/${encodeURIComponent(word)}/map?n=40`);
     if (!current()) return;
@@ -152,9 +154,9 @@ $("analogy-form").addEventListener("submit", event => {
 async function beginWords() {
   const document = await ask("openapi.json");
   const [examples] = bodyOf(document, "/v1/words/analogy").examples;
-  for (const id of ["a", "b", "c"]) $(id).value = examples[id];
+  for (const id of ["a", "b", "c"]) $(id).value ||= examples[id];
   $("word-examples").replaceChildren(...["a", "b", "c"].map(id => chip(examples[id], showWord)));
-  await showWord(examples.a);
+  if (!walked) await showWord(examples.a); // who was quicker than the examples is not called back
 }
 
 // sentiment
@@ -556,6 +558,7 @@ async function begin() {
   for (const [panel, kind] of Object.entries(KINDS))
     if (kind in absent) without(panel, "No model of this kind is served. This makes one: ", make("code", {}, absent[kind]));
   labellers = data.filter(model => model.kind === KINDS.handwriting);
+  readWriting();
   const reads = labellers[0]?.reads;
   if (reads && (reads.width !== BITS || reads.rows !== ROWS))
     without("handwriting", `The labeller that is served does not read letters of ${ROWS} × ${COLUMNS} bits.`);

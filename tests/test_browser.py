@@ -91,7 +91,7 @@ class Visit:
         self.page.on("request", self._asked)
         playwright.expect.set_options(timeout=PATIENCE)
         self.page.goto(f"{url}/")
-        self.page.wait_for_function("performance.getEntriesByName('first view').length")
+        expect(self.page.get_by_role("main")).to_have_attribute("aria-busy", "false")
 
     def _said(self, message: Any) -> None:
         if message.type in ("error", "warning"):
@@ -172,7 +172,7 @@ def test_who_is_quicker_than_the_page_is_not_called_back(browser: Any, site: str
         expect(panel.locator("#word-examples button")).to_have_count(0)
         held[0].continue_()
         expect(panel.locator("#word-examples button")).to_have_count(3)
-        visit.page.wait_for_function("performance.getEntriesByName('first view').length")
+        expect(visit.page.get_by_role("main")).to_have_attribute("aria-busy", "false")
         expect(panel.get_by_role("heading", name="Nearest to “film”")).to_be_visible()
 
 

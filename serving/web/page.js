@@ -575,4 +575,6 @@ addEventListener("hashchange", () => {
 });
 setInterval(() => { if (!$("about").hidden && !document.hidden) showTraffic() }, 2000);
 open();
-begin().catch(error => document.querySelectorAll(".says").forEach(says => { says.textContent = error.message }));
+begin()
+  .catch(error => document.querySelectorAll(".says").forEach(says => { says.textContent = error.message }))
+  .finally(() => $("panels").setAttribute("aria-busy", "false"));

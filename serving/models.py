@@ -119,7 +119,8 @@ def find(location: str | Folder) -> dict[str, Model]:
 def served(folder: Folder) -> set[str]:
     """The identities of the models that `find` finds, none where it finds none."""
     try:
-        return {artefact.identity for artefact in _to_serve(folder).values()}
+        found = find(folder).values()
+        return {each.version for model in found for each in (model, model.beside) if each is not None}
     except WordloomError:  # something is damaged: who serves says what
         return set()
 

@@ -164,23 +164,6 @@ def test_words_are_looked_up_walked_along_and_compared(browser: Any, site: str) 
         expect(panel.locator("#analogy li")).to_have_count(5)
 
 
-def test_who_is_quicker_than_the_page_is_not_called_back(browser: Any, site: str) -> None:
-    with visiting(browser, site) as visit:
-        # The page's own beginning comes late: what was asked meanwhile stays.
-        held: list[Any] = []
-        visit.page.route("**/openapi.json", held.append)
-        visit.page.reload()
-        panel = visit.page.get_by_role("region", name="Words", exact=True)
-        panel.get_by_label("A word").fill("film")
-        panel.get_by_label("A word").press("Enter")
-        expect(panel.get_by_role("heading", name="Nearest to “film”")).to_be_visible()
-        expect(panel.locator("#word-examples button")).to_have_count(0)
-        held[0].continue_()
-        expect(panel.locator("#word-examples button")).to_have_count(3)
-        expect(visit.page.get_by_role("main")).to_have_attribute("aria-busy", "false")
-        expect(panel.get_by_role("heading", name="Nearest to “film”")).to_be_visible()
-
-
 def test_an_unknown_word_is_a_sentence_with_near_spellings(browser: Any, site: str) -> None:
     with visiting(browser, site) as visit:
         panel = visit.open("Words")

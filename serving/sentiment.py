@@ -31,7 +31,7 @@ class Classifier(Protocol):
     synthetic: bool
 
     def rows(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
-        """The words of each text as rows of the vectors."""
+        """Each text's words as rows of the vectors."""
 
     def spans(self, text: str) -> npt.NDArray[np.int64]:
         """Where a text's words stand in it."""
@@ -65,12 +65,8 @@ class Reading:
 
 @dataclass(frozen=True)
 class _Asked:
-    rows: npt.NDArray[np.int32]
+    text: str
     trajectory: bool
-
-
-# Probabilities, and the log-odds after each word.
-_Answer = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]
 
 
 class Sentiment:
@@ -78,7 +74,7 @@ class Sentiment:
 
     def __init__(self, model: Classifier) -> None:
         self.model = model
-        self._batch: Batcher[_Asked, _Answer] = Batcher("sentiment", self._together, LANES[-1])
+        self._batch: Batcher[_Asked, Reading] = Batcher("sentiment", self._together, LANES[-1])
 
     @classmethod
     def open(cls, location: str) -> Sentiment:
@@ -101,34 +97,31 @@ class Sentiment:
     def read(self, texts: Sequence[str], trajectory: bool = False) -> list[Reading]:
         """What each text is read as. Of one with more than MOST_WORDS words the last ones are read: reviews
         come to their point at the end, and the models are trained on it."""
-        words = self.model.rows(texts)
-        answers = self._batch.together([_Asked(rows[-MOST_WORDS:], trajectory) for rows in words])
-        readings = []
-        for text, rows, (probabilities, log_odds) in zip(texts, words, answers, strict=True):
-            steps = None if log_odds is None else self._steps(text, log_odds)
-            read = min(len(rows), MOST_WORDS)
-            readings.append(Reading(probabilities, read, len(rows) - read, steps))
-        return readings
+        return self._batch.together([_Asked(text, trajectory) for text in texts])
 
-    def _steps(self, text: str, log_odds: npt.NDArray[np.float32]) -> list[Step]:
-        spans = self.model.spans(text)[-MOST_WORDS:]
-        with np.errstate(over="ignore"):  # beyond a float the probability is 0
-            after = (1 / (1 + np.exp(-log_odds.astype(np.float64)))).astype(np.float32)
-        return [Step(start, end, each) for (start, end), each in zip(spans.tolist(), after, strict=True)]
+    async def judge(self, texts: Sequence[str], trajectory: bool = False) -> list[Reading]:
+        """`read` for a coroutine, which it does not hold up."""
+        return await self._batch.soon([_Asked(text, trajectory) for text in texts])
 
-    def _together(self, asked: list[_Asked]) -> list[_Answer]:
+    def _together(self, asked: list[_Asked]) -> list[Reading]:
         """One call of the model for all texts that are padded to the same number of words."""
-        answers: dict[int, _Answer] = {}
-        for steps, numbers in _groups([len(each.rows) for each in asked]):
+        rows = self.model.rows([each.text for each in asked])
+        found: dict[int, Reading] = {}
+        for steps, numbers in _groups([min(len(each), MOST_WORDS) for each in rows]):
             unfold = [place for place, number in enumerate(numbers) if asked[number].trajectory]
             lanes = next(lanes for lanes in LANES if lanes >= len(numbers))
             probabilities, log_odds = self.model.read_padded(
-                [asked[number].rows for number in numbers], steps, lanes, unfold
+                [rows[number][-MOST_WORDS:] for number in numbers], steps, lanes, unfold
             )
             unfolded = dict(zip(unfold, log_odds, strict=True))
             for place, number in enumerate(numbers):
-                answers[number] = probabilities[place], unfolded.get(place)
-        return [answers[number] for number in range(len(asked))]
+                after = None
+                if place in unfolded:
+                    spans = self.model.spans(asked[number].text)[-MOST_WORDS:]
+                    after = _steps(spans, unfolded[place])
+                words = min(len(rows[number]), MOST_WORDS)
+                found[number] = Reading(probabilities[place], words, len(rows[number]) - words, after)
+        return [found[number] for number in range(len(asked))]
 
 
 def _groups(lengths: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
@@ -138,3 +131,12 @@ def _groups(lengths: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
         most = PLACES // steps
         for first in range(0, len(numbers), most):
             yield steps, numbers[first : first + most]
+
+
+def _steps(spans: npt.NDArray[np.int64], log_odds: npt.NDArray[np.float32]) -> list[Step]:
+    with np.errstate(over="ignore"):  # beyond a float the probability is 0
+        after = 1 / (1 + np.exp(-log_odds.astype(np.float64)))
+    return [
+        Step(int(start), int(end), each.astype(np.float32))
+        for (start, end), each in zip(spans, after, strict=True)
+    ]

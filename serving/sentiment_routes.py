@@ -4,7 +4,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from serving.problems import RESPONSES, RefusedError
@@ -48,8 +48,8 @@ def sentiment_routes(core: Sentiment | None, settings: ServingSettings) -> APIRo
         )
         trajectory: bool = Field(default=False, description="Add how the reading went, word by word.")
 
-    @router.post("", summary="What do texts say?")
-    def judge(body: SentimentBody) -> Judgements:
+    @router.post("", summary="What do texts say?", response_model=Judgements)
+    async def judge(body: SentimentBody) -> Response:
         """The probability of each label. A text is cut into words as the training's texts were, and read
         word by word; `trajectory` holds the probabilities after each word, the last ones being the answer. A
         model that reads both ways has read the rest of the text, too, at each of them. A text without a word
@@ -62,9 +62,11 @@ def sentiment_routes(core: Sentiment | None, settings: ServingSettings) -> APIRo
         labels = core.model.labels
         results = [
             _judged(text, reading, labels)
-            for text, reading in zip(texts, core.read(texts, body.trajectory), strict=True)
+            for text, reading in zip(texts, await core.judge(texts, body.trajectory), strict=True)
         ]
-        return Judgements(results=results, synthetic=core.model.synthetic)
+        # Written here: FastAPI would check the answer first, in a thread.
+        answer = Judgements(results=results, synthetic=core.model.synthetic)
+        return Response(answer.model_dump_json(), media_type="application/json")
 
     return router
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -86,3 +87,22 @@ def test_a_call_lingers_only_while_others_come() -> None:
         assert list(pool.map(ask, range(4))) == [0, 1, 2, 3]
     assert sum(sizes) == 4
     assert batcher(9) == 9
+
+
+def test_coroutines_wait_together_and_one_that_fails_fails_alone() -> None:
+    sizes: list[int] = []
+    threads: set[int] = set()
+
+    def inverse(asked: list[int]) -> list[float]:
+        sizes.append(len(asked))
+        threads.add(threading.get_ident())
+        return [1 / each for each in asked]
+
+    async def ask(batcher: Batcher[int, float]) -> list[list[float] | BaseException]:
+        asked = ([1], [2, 4], [0], [5])
+        return await asyncio.gather(*map(batcher.soon, asked), return_exceptions=True)
+
+    first, second, third, fourth = asyncio.run(ask(Batcher("inverse", inverse, 8)))
+    assert (first, second, fourth) == ([1], [0.5, 0.25], [0.2])
+    assert isinstance(third, ZeroDivisionError)
+    assert max(sizes) > 1 and threads != {threading.get_ident()} and len(threads) == 1

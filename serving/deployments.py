@@ -29,6 +29,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.schema import LoggingConfig
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cluster.artefact import Artefact
 from cluster.errors import UsageError, WordloomError
 from cluster.settings import resolve
 from serving import application, models
@@ -90,9 +91,9 @@ class Replica:
         self.served = served
         self.settings = settings
         self.prefix = prefix
-        self.core = CORES[kind](served[kind].location)
+        self.core = opened(served[kind])
         if (beside := served[kind].beside) is not None:
-            self.core.beside = CORES[kind](beside.location)
+            self.core.beside = opened(beside)
         cores = {kind: self.core}
         self.routes = application.build(
             cores, served, settings, readiness=self.readiness, asked=self.asked, keys=keys
@@ -162,6 +163,14 @@ class WholePath:
         if "root_path" in scope:
             scope = {**scope, "root_path": scope["root_path"].removesuffix(self.prefix)}
         await self.app(scope, receive, send)
+
+
+def opened(model: Model) -> Any:
+    """The core of a model. Raises WordloomError where its files are not those of its manifest: one that was
+    damaged since its promotion may still be read, as other numbers (.8 s a GB)."""
+    core = CORES[model.kind](model.location)
+    Artefact.open(model.location).verify()
+    return core
 
 
 def start(source: str | Mapping[str, Model], settings: ServingSettings = application.DEFAULTS) -> Served:

@@ -163,6 +163,15 @@ def scraped(addresses: Sequence[str]) -> dict[tuple[str, ...], float]:
     return dict(found)
 
 
+def test_a_damaged_file_that_can_still_be_read_is_not_served(tmp_path: Path) -> None:
+    model = models.Model.of(publish_vectors(tmp_path))
+    assert deployments.opened(model).vector("king").any()
+    path = tmp_path / "vectors.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(WordloomError, match=r"vectors\.npy is damaged"):
+        deployments.opened(model)
+
+
 @pytest.mark.slow
 def test_known_traffic_shows_in_the_scrape(served: Served, ray_cluster: Session) -> None:
     before = scraped(ray_cluster.metrics)

@@ -34,6 +34,7 @@ test-all: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m tests.benchmarks.main_job $(ARGS)
+	@$(BIN)/python -m tests.benchmarks.serving $(filter --json,$(ARGS))
 
 lint: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy --strict $(PURE)

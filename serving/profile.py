@@ -24,8 +24,12 @@ PROFILES: dict[str, dict[str, str]] = {
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
         # HAProxy knows after .1 s that a replica goes; Serve's 30 s are for balancers outside of the cluster.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+        # A process of HAProxy that was replaced keeps its routes: connections that stay with it get old ones.
+        "RAY_SERVE_HAPROXY_CLOSE_SPREAD_TIME_S": "1",
     },
 }
+# Of a Ray of our own in any profile: a dead proxy is missed after three checks, which Serve makes 10 s apart.
+OWN = {"RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1"}
 # Where HAProxy keeps its files, one of them a socket by which it is commanded: Ray's default is a folder of a
 # known name that every user of the machine can make first.
 FILES = {
@@ -45,16 +49,19 @@ def prepare(profile: str, address: str | None) -> None:
     processes would not know of the profile.
     """
     missing = {name: value for name, value in PROFILES[profile].items() if name not in os.environ}
-    if not missing:
-        return
-    if address not in (None, "local") or (address is None and "RAY_ADDRESS" in os.environ):
+    joins = address not in (None, "local") or (address is None and "RAY_ADDRESS" in os.environ)
+    if joins and missing:
         shown = " ".join(f"{name}={value!r}" for name, value in missing.items())
         raise UsageError(
             f"The profile {profile!r} is a matter of the whole cluster: start its nodes, and this command, "
             f"with {shown} in the environment, or leave --address out."
         )
-    # For this user alone. Sockets may have 97 characters, of which Ray takes 70 below it.
-    own = tempfile.mkdtemp(prefix="wordloom-", dir="/tmp")
-    os.environ.update(missing)
-    for name, file in FILES.items():
-        os.environ.setdefault(name, str(Path(own, file)))
+    if joins:
+        return
+    for name, value in (OWN | missing).items():
+        os.environ.setdefault(name, value)
+    if profile == THROUGHPUT:
+        # For this user alone. Sockets may have 97 characters, of which Ray takes 70 below it.
+        own = tempfile.mkdtemp(prefix="wordloom-", dir="/tmp")
+        for name, file in FILES.items():
+            os.environ.setdefault(name, str(Path(own, file)))

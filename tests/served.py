@@ -20,6 +20,7 @@ from tests.ports import free_port
 
 REPLICA = "ray::ServeReplica:"  # the name of a replica's process, before its application's and deployment's
 PROXIES = ("ray::ProxyActor", "ray::HAProxyManager")
+PATIENCE = 60.0  # seconds until a request is given up
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -106,13 +107,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Answered:
-    """One request's end: when it was sent (s), how long it took (s), its status (0: none came)."""
+    """One request's end: when it was sent (s), how long it took (s), its status (0: none came in time).
+
+    `broken` is how often a connection was refused or broke on the way: it was asked again then, as clients
+    do."""
 
     at: float
     seconds: float
     status: int
     retry_after: bool
     right: bool
+    broken: int
 
 
 def load(
@@ -164,20 +169,22 @@ async def _load(
             if (early := due - time.perf_counter()) > 0:
                 await asyncio.sleep(early)
             sent = time.perf_counter()
-            status, retry, body, closes = 0, False, b"", True
-            try:
-                if writer is None or reader is None:
-                    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(head)
-                status, retry, body, closes = await asyncio.wait_for(_answer(reader), 120)
-            except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError):
-                pass
-            took = time.perf_counter() - sent
+            status, retry, body, broken = 0, False, b"", 0
+            while not status and time.perf_counter() - sent < PATIENCE:
+                try:
+                    if writer is None or reader is None:
+                        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.write(head)
+                    status, retry, body, closes = await asyncio.wait_for(_answer(reader), PATIENCE)
+                except (OSError, asyncio.IncompleteReadError, TimeoutError):
+                    broken += 1
+                    closes = True
+                    await asyncio.sleep(0.05)
+                if closes and writer is not None:
+                    writer.close()
+                    writer = None
             fine = status != 200 or right(body)
-            answers.append(Answered(sent - began, took, status, retry, fine))
-            if closes and writer is not None:
-                writer.close()
-                writer = None
+            answers.append(Answered(sent - began, time.perf_counter() - sent, status, retry, fine, broken))
         if writer is not None:
             writer.close()
 

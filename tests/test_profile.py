@@ -33,9 +33,11 @@ def test_a_ray_of_our_own_is_prepared_and_the_users_settings_stay(environment: d
     folder.rmdir()
 
 
-def test_the_default_profile_changes_nothing(environment: dict[str, str]) -> None:
+def test_the_default_profile_joins_any_cluster(environment: dict[str, str]) -> None:
     profile.prepare("default", "somewhere:6379")
     assert not [name for name in environment if name.startswith("RAY_")]
+    profile.prepare("default", None)
+    assert [name for name in environment if name.startswith("RAY_")] == list(profile.OWN)
 
 
 @pytest.mark.parametrize(("address", "job"), [("somewhere:6379", {}), (None, {"RAY_ADDRESS": "auto"})])

@@ -1,224 +1,229 @@
-"""Serving: what batching gains, what the forward pass costs around the graph, neighbours, start and memory.
+"""Serving: our server in both profiles against bare FastAPI, BentoML and LitServe; what its parts cost.
 
-``python -m tests.benchmarks.serving [--json]`` prints one JSON object. Both sides of a ratio run in turn, in
-one process or as two servers under the same load (loopback, 32 connections); the median of rounds counts. The
-text model has random weights (GRU-300): speed does not depend on them. There is no sentiment model yet: the
-same recurrent core reads texts of 128 characters for ``/v1/text/score``. A key that was not measured is null,
-and ``reasons`` says why.
+``python -m tests.benchmarks.serving [--json] [--part PART]`` prints one JSON object (all parts: some ten
+minutes). Both sides of a ratio run in turn, round by round, under the same load (loopback, 32 connections);
+medians count. A key that was not measured is null, and ``reasons`` says why.
+
+- ``sentiment``: one text of 128 words a request, GRU of 300 with random weights. `batched_over_bare`,
+  `over_bentoml` and `over_litserve` are our requests a second over theirs in the profile ``throughput``,
+  `p99_over_p50` is of our latencies there; the same of the default profile under ``default_...``.
+  `batched_over_bare_compiled`: against a bare server that makes our compiled call for each text.
+  `forward_cpu_ratio`: CPU of the replica's call for 16 texts, from their characters to probabilities, over
+  that of the compiled graph for the same 16.
+- ``noop``: CPU milliseconds (all processes of the server, less what they take without requests) of a request
+  to ``/livez``. ``replica_rss_mib`` of each kind, in the same server.
+- ``stream``: the time to a text's first character, less that of a no-op, over that of a step of the model;
+  how far the last of 32 texts is when the first one is done (1: all together).
+- ``overload``: four times the requests a second that it carries, sent whether or not they are answered.
+- ``neighbours``: 32 questions at once among 1M x 300 over gensim's time for them; the answers are compared.
+- ``starts``: from a new process to a core that answers (what Ray adds is not in it), and a whole server.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tests.benchmarks import serving_models as made
+from tests.benchmarks import serving_sides as sides
+from tests.benchmarks.main_job import cpu_seconds, descendants
+from tests.benchmarks.serving_stress import overload, stream
+from tests.served import Request, Server, load, serving
+
 CONNECTIONS = 32
-CHARACTERS = 128
 ROUNDS = 3
-SECONDS = 4.0
-CLOCK = os.sysconf("SC_CLK_TCK")
-UNMEASURED = {
-    "over_bentoml": "no run against BentoML yet; there is no sentiment model to set up the same",
-    "over_litserve": "no run against LitServe yet; there is no sentiment model to set up the same",
-    "serve_noop_cpu_ms": "not measured yet: needs a Ray of its own beside the load",
-    "profile_noop_cpu_ms": "there is no throughput profile yet",
+SECONDS = 5.0
+KINDS = {
+    "vectors": made.publish_vectors,
+    "language-model": made.publish_text,
+    "sentiment": made.publish_sentiment,
 }
+Figures = dict[str, Any]
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("--json", action="store_true", help="the result alone, on one line")
-    options.add_argument("--side", choices=("batched", "bare", "noop", "vectors", "text"), help="(internal)")
-    options.add_argument("--model", help="(internal)")
+    options.add_argument(
+        "--part", choices=list(PARTS), action="append", help="only this one; may be repeated"
+    )
+    options.add_argument("--peers", default=".venv/peers", help="where BentoML and LitServe are installed")
+    options.add_argument("--opened", nargs=2, metavar=("KIND", "MODEL"), help="(internal)")
     given = options.parse_args()
-    if given.side in ("vectors", "text"):
-        opened(given.side, given.model)
-    elif given.side:
-        serve(given.side, given.model)
-    else:
-        result = measured()
-        print(json.dumps(result) if given.json else json.dumps(result, indent=1), flush=True)
-
-
-def measured() -> dict[str, Any]:
-    """All figures."""
+    if given.opened:
+        opened(*given.opened)
+        return
+    result: Figures = {"reasons": {}}
     with tempfile.TemporaryDirectory() as place:
-        model, vectors = f"{place}/model", f"{place}/vectors"
-        publish_text(Path(model))
-        publish_vectors(Path(vectors), 100_000, 100)
-        figures = under_load(model)
-        figures |= {"forward_cpu_ratio": forward_cpu_ratio(model)}
-        starts = {side: cold_start(side, where) for side, where in (("vectors", vectors), ("text", model))}
-    figures["cold_start_s"] = {side: found["seconds"] for side, found in starts.items()}
-    figures["replica_rss_mib"] = {side: found["rss_mib"] for side, found in starts.items()}
-    reasons = dict(UNMEASURED)
-    try:
-        import gensim  # noqa: F401
-    except ImportError:
-        reasons["neighbours_over_gensim"] = "gensim is not installed (pip install wordloom[bench])"
-        figures["neighbours_over_gensim"] = None
-    else:
-        figures["neighbours_over_gensim"] = neighbours_over_gensim()
-    return figures | dict.fromkeys(UNMEASURED) | {"reasons": reasons}
+        for kind, publish in KINDS.items():
+            publish(Path(place, kind))
+        for part in given.part or PARTS:
+            if not given.json:
+                print(f"{part} ...", file=sys.stderr, flush=True)
+            found = PARTS[part](Path(place), given)
+            result["reasons"] |= found.pop("reasons", {})
+            result |= found
+    print(json.dumps(result) if given.json else json.dumps(result, indent=1), flush=True)
 
 
 # under load
 
 
-def under_load(model: str) -> dict[str, Any]:
-    """Requests a second of our application over those of the bare one, and the spread of our latencies."""
-    body = json.dumps({"text": ("the river is long and wide " * 9)[:CHARACTERS]})
-    rates: dict[str, list[float]] = {"batched": [], "bare": []}
-    spread, noop = [], []
-    with (
-        server("batched", model) as batched,
-        server("bare", model) as bare,
-        server("noop", model) as nothing,
-    ):
-        sides = {"batched": batched, "bare": bare}
-        for side in sides.values():
-            load(side[0], body, 1.0)  # threads and connections warm
-        for _ in range(ROUNDS):
-            for name, (port, _) in sides.items():
-                latencies = load(port, body, SECONDS)
-                rates[name].append(len(latencies) / SECONDS)
-                if name == "batched":
-                    spread.append(float(np.percentile(latencies, 99) / np.percentile(latencies, 50)))
-            port, pid = nothing
-            before = cpu_seconds(pid)
-            count = len(load(port, "{}", SECONDS / 2))
-            noop.append((cpu_seconds(pid) - before) / count * 1e3)
-    ratios = [a / b for a, b in zip(rates["batched"], rates["bare"], strict=True)]
+def sentiment(models: Path, given: argparse.Namespace) -> Figures:
+    """Requests a second of every side, in turn."""
+    model = str(models / "sentiment")
+    reasons: dict[str, str] = {}
+    with ExitStack() as stack:
+        ports = {
+            profile: stack.enter_context(serving(models / "sentiment", profile=profile)).port
+            for profile in ("throughput", "default")
+        }
+        for side in ("bare", "compiled", "bentoml", "litserve"):
+            try:
+                python = sides.peers(Path(given.peers)) if side in HEALTH else None
+                ports[side] = stack.enter_context(sides.running(side, model, python))[0]
+            except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+                reasons[f"over_{side}"] = str(error)
+        rates: dict[str, list[float]] = {side: [] for side in ports}
+        spread: dict[str, list[float]] = {side: [] for side in ports}
+        for measured in range(-1, ROUNDS):  # the first round warms
+            for side, port in ports.items():
+                answers = load(
+                    port, requests(side), connections=CONNECTIONS, seconds=SECONDS if measured >= 0 else 2
+                )
+                assert {each.status for each in answers} == {200}, f"{side}: {answers[:3]}"
+                if measured >= 0:
+                    latencies = [each.seconds for each in answers]
+                    rates[side].append(len(answers) / max(each.at + each.seconds for each in answers))
+                    spread[side].append(float(np.percentile(latencies, 99) / np.percentile(latencies, 50)))
+    figures: Figures = {f"requests_per_s_{side}": statistics.median(each) for side, each in rates.items()}
+    for name, side in SIDES.items():
+        for prefix, profile in (("", "throughput"), ("default_", "default")):
+            figures[prefix + name] = (
+                statistics.median(a / b for a, b in zip(rates[profile], rates[side], strict=True))
+                if side in rates
+                else None
+            )
+    figures["p99_over_p50"] = statistics.median(spread["throughput"])
+    figures["default_p99_over_p50"] = statistics.median(spread["default"])
+    return figures | {"forward_cpu_ratio": forward_cpu_ratio(model), "reasons": reasons}
+
+
+HEALTH = sides.HEALTH
+SIDES = {
+    "batched_over_bare": "bare",
+    "batched_over_bare_compiled": "compiled",
+    "over_bentoml": "bentoml",
+    "over_litserve": "litserve",
+}
+
+
+def requests(side: str) -> list[Request]:
+    """The same texts as each side wants them."""
+    texts = made.texts(64)
+    if side in ("throughput", "default"):
+        return [Request("/v1/sentiment", {"input": text}) for text in texts]
+    if side == "bentoml":
+        return [Request("/judge", {"texts": [text]}) for text in texts]
+    return [Request("/judge", {"text": text}) for text in texts]
+
+
+def noop(models: Path, given: argparse.Namespace) -> Figures:
+    """What carrying a request costs, in either profile and by uvicorn alone; the memory of replicas."""
+    figures: Figures = {}
+    with ExitStack() as stack:
+        servers = {
+            "profile_noop_cpu_ms": stack.enter_context(serving(models, profile="throughput")),
+            "serve_noop_cpu_ms": stack.enter_context(serving(models, profile="default")),
+            "bare_noop_cpu_ms": Server(*stack.enter_context(sides.running("noop", ""))),
+        }
+        costs: dict[str, list[float]] = {name: [] for name in servers}
+        for measured in range(-1, ROUNDS):
+            for name, server in servers.items():
+                cost = request_cpu_ms(server)
+                if measured >= 0:
+                    costs[name].append(cost)
+        resident = {kind: server_rss(servers["profile_noop_cpu_ms"], kind) for kind in KINDS}
+    figures |= {name: statistics.median(each) for name, each in costs.items()}
+    return figures | {"replica_rss_mib": resident}
+
+
+def request_cpu_ms(server: Server) -> float:
+    """CPU of a no-op request, less what the server's processes take in the same time without one."""
+    before = total_cpu(server.pid)
+    time.sleep(2)
+    idle = (total_cpu(server.pid) - before) / 2
+    before, began = total_cpu(server.pid), time.perf_counter()
+    answers = load(server.port, [Request("/livez")], connections=CONNECTIONS, seconds=4)
+    spent = total_cpu(server.pid) - before - idle * (time.perf_counter() - began)
+    assert {each.status for each in answers} == {200}
+    return spent / len(answers) * 1e3
+
+
+def total_cpu(pid: int) -> float:
+    return sum(cpu_seconds(descendants(pid)).values())
+
+
+def server_rss(server: Server, kind: str) -> dict[str, float]:
+    """MiB of a kind's replica: all that is resident, and what is not of files (which others share)."""
+    (pid,) = server.replicas(kind)
+    status = Path(f"/proc/{pid}/status").read_text()
     return {
-        "batched_over_bare": statistics.median(ratios),
-        "batched_requests_per_s": statistics.median(rates["batched"]),
-        "bare_requests_per_s": statistics.median(rates["bare"]),
-        "p99_over_p50": statistics.median(spread),
-        "bare_noop_cpu_ms": statistics.median(noop),
+        name: int(status.partition(f"{field}:")[2].split()[0]) / 1024
+        for name, field in (("all", "VmRSS"), ("anonymous", "RssAnon"))
     }
-
-
-def load(port: int, body: str, seconds: float) -> list[float]:
-    """Latencies (s) of the requests that CONNECTIONS clients got answered with 200, each asking in turn."""
-    latencies: list[float] = []
-    until = time.perf_counter() + seconds
-
-    def ask() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        while (began := time.perf_counter()) < until:
-            connection.request("POST", "/v1/text/score", body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            answer.read()
-            assert answer.status == 200, answer.status
-            latencies.append(time.perf_counter() - began)
-        connection.close()
-
-    askers = [threading.Thread(target=ask) for _ in range(CONNECTIONS)]
-    for each in askers:
-        each.start()
-    for each in askers:
-        each.join()
-    return latencies
-
-
-@contextmanager
-def server(side: str, model: str) -> Iterator[tuple[int, int]]:
-    """A server in a process of its own: its port and its process."""
-    command = [sys.executable, "-m", "tests.benchmarks.serving", "--side", side, "--model", model]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line, f"the server of {side} did not come up"
-            yield int(line), process.pid
-        finally:
-            process.terminate()
-
-
-def serve(side: str, model: str) -> None:
-    """One of the servers; prints its port once it listens."""
-    import socket
-
-    import uvicorn
-    from fastapi import FastAPI
-
-    app = FastAPI()
-    if side == "noop":
-
-        @app.post("/v1/text/score")
-        async def noop() -> dict[str, str]:
-            return {}
-    else:
-        from cluster.artefact import Artefact
-        from serving import application
-        from serving.models import LANGUAGE_MODEL, Model
-        from serving.text import Text
-
-        core = Text.open(model)
-        if side == "batched":
-            served = {LANGUAGE_MODEL: Model.of(Artefact.open(model))}
-            app = application.build({LANGUAGE_MODEL: core}, served)
-        else:
-
-            @app.post("/v1/text/score")
-            def score(body: dict[str, str]) -> dict[str, float]:
-                return {"bits_per_character": core.model.scores([body["text"]])[0].bits_per_character}
-
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        print(listening.getsockname()[1], flush=True)
-        listening.listen(128)
-        uvicorn.Server(uvicorn.Config(app, log_level="critical")).run(sockets=[listening])
 
 
 # in one process
 
 
 def forward_cpu_ratio(model: str) -> float:
-    """CPU of `Text`'s call for 32 texts over that of the compiled graph alone."""
+    """CPU of the replica's call for 16 texts over that of the compiled graph alone."""
     import tensorflow as tf
 
-    from serving.text import Text
+    from serving.sentiment import LANES, Sentiment
 
-    core = Text.open(model)
-    characters: Any = core.model
-    texts = [("the river is long and wide " * 9)[row : row + CHARACTERS] for row in range(CONNECTIONS)]
-    ids = np.stack([characters._with_start(text) for text in texts], axis=1)
-    padded = np.zeros((257, CONNECTIONS), np.int32)
-    padded[: len(ids)] = ids
-    network = characters.network
-    state = np.zeros((network.carry_slots, CONNECTIONS, network.units), np.float32)
-    arguments = (tf.constant(padded), tf.constant(state), tf.constant(len(ids) - 1, tf.int32))
+    core = Sentiment.open(model)
+    classifier: Any = core.model
+    texts = made.texts(LANES[-1])
+    words = np.stack(classifier.rows(texts), axis=1)
+    assert words.shape == (made.WORDS, LANES[-1])
+    arguments = tf.constant(words), tf.constant(np.full(LANES[-1], made.WORDS, np.int32))
 
     def graph() -> None:
-        characters._read(characters._parameters, *arguments)[0].numpy()
+        classifier._padded(*arguments)[0].numpy()
 
-    return statistics.median(
-        cpu_of(lambda: core._scored(texts)) / cpu_of(graph) for _ in range(2 * ROUNDS + 1)
-    )
+    return statistics.median(cpu_of(lambda: core.read(texts)) / cpu_of(graph) for _ in range(2 * ROUNDS + 1))
 
 
-def cpu_of(call: Callable[[], Any], times: int = 8) -> float:
+def cpu_of(call: Callable[[], Any], times: int = 16) -> float:
     """CPU seconds of a call, all threads counted."""
     call()
     before = time.process_time()
     for _ in range(times):
         call()
     return time.process_time() - before
+
+
+def neighbours(models: Path, given: argparse.Namespace) -> Figures:
+    try:
+        import gensim  # noqa: F401
+    except ImportError:
+        reason = "gensim is not installed (pip install wordloom[bench])"
+        return {"neighbours_over_gensim": None, "reasons": {"neighbours_over_gensim": reason}}
+    return {"neighbours_over_gensim": neighbours_over_gensim()}
 
 
 def neighbours_over_gensim(words: int = 1_000_000, size: int = 300) -> float:
@@ -252,68 +257,49 @@ def neighbours_over_gensim(words: int = 1_000_000, size: int = 300) -> float:
     return statistics.median(ratios)
 
 
-# start and memory
-
-
-def cold_start(side: str, model: str) -> dict[str, float]:
-    """Seconds from a new process to a core that answers, and its memory; what Ray adds is not in it."""
-    command = [sys.executable, "-m", "tests.benchmarks.serving", "--side", side, "--model", model]
+def starts(models: Path, given: argparse.Namespace) -> Figures:
+    """Seconds from a new process to an answer, for each kind's core and for a server of all."""
+    found: dict[str, float] = {}
+    for kind in KINDS:
+        command = [sys.executable, "-m", "tests.benchmarks.serving", "--opened", kind, str(models / kind)]
+        began = time.perf_counter()
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True
+        )
+        ended, tensorflow = done.stdout.split()
+        assert kind != "vectors" or tensorflow == "False", "a replica of vectors imported TensorFlow"
+        found[kind] = float(ended) - began
     began = time.perf_counter()
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
-    ended, rss, tensorflow = done.stdout.split()
-    assert side == "text" or tensorflow == "False", "a replica of vectors imported TensorFlow"
-    return {"seconds": float(ended) - began, "rss_mib": float(rss)}
+    with serving(models, profile="throughput"):
+        found["server"] = time.perf_counter() - began
+    return {"cold_start_s": found}
 
 
-def opened(side: str, model: str) -> None:
-    """Opens a core, asks it once; prints when, its memory (MiB), and whether TensorFlow was imported."""
+def opened(kind: str, model: str) -> None:
+    """Opens a core and asks it once; prints when, and whether TensorFlow was imported."""
     from serving import application  # noqa: F401
-    from serving.text import Sampling, Text
-    from serving.words import Words
+    from serving.deployments import CORES
 
-    if side == "text":
-        Text.open(model).generate(Sampling(length=1))
+    core = CORES[kind](model)
+    if kind == "vectors":
+        core.neighbours(core.vectors.index_to_key[5])
+    elif kind == "sentiment":
+        core.read(["a film"])
     else:
-        words = Words.open(model)
-        words.neighbours(words.vectors.index_to_key[5])
-    status = Path("/proc/self/status").read_text()
-    rss = int(status.partition("VmRSS:")[2].split()[0]) / 1024
-    print(time.perf_counter(), rss, "tensorflow" in sys.modules)
+        core.score("a film")
+    print(time.perf_counter(), "tensorflow" in sys.modules)
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / CLOCK
-
-
-# models
-
-
-def publish_text(location: Path) -> None:
-    """A character model with one GRU of 300 units and random weights."""
-    from cluster.artefact import Draft
-    from trainers.characters import reference_alphabet
-    from trainers.generation import KIND, CharacterModel
-    from trainers.recurrent import Recurrent
-
-    alphabet = reference_alphabet()
-    network = Recurrent(cell="gru", inputs=alphabet.size + 1, units=300)
-    random = np.random.default_rng(1)
-    shapes = CharacterModel.shapes(alphabet, network)
-    parameters = {name: random.normal(0, 0.05, shape).astype(np.float32) for name, shape in shapes.items()}
-    draft = Draft(location, kind=KIND, output_version=1, inputs={}, settings={})
-    draft.publish({}, CharacterModel(alphabet, network, parameters).write(draft.folder))
-
-
-def publish_vectors(location: Path, words: int, size: int) -> None:
-    from cluster.artefact import Draft
-    from trainers.vectors import KIND, write_vectors
-
-    table = np.random.default_rng(1).standard_normal((words, size), np.float32)
-    draft = Draft(location, kind=KIND, output_version=1, inputs={}, settings={})
-    names = [f"w{number}" for number in range(words)]
-    draft.publish({}, write_vectors(draft.folder, table, names, np.arange(words, 0, -1)))
+PARTS: dict[str, Callable[[Path, argparse.Namespace], Figures]] = {
+    "sentiment": sentiment,
+    "noop": noop,
+    "stream": lambda models, given: stream(models),
+    "overload": lambda models, given: overload(models),
+    "neighbours": neighbours,
+    "starts": starts,
+}
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     main()

@@ -1,0 +1,149 @@
+"""Serving more than it can carry, and texts that are read as they are made."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import statistics
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks import serving_models as made
+from tests.served import Answered, Request, Server, load, serving, statuses
+
+CAPACITY_SECONDS = 5.0
+OVERLOAD_SECONDS = 12.0
+TIMES = 4
+# Connections to send by: more than the gate lets in (`concurrent` and `queue`: 160), so that it must refuse.
+CONNECTIONS = 512
+STREAMS = 32
+LENGTH = 300
+
+
+def overload(models: Path, profiles: tuple[str, ...] = ("throughput", "default")) -> dict[str, Any]:
+    """Four times the rate that 32 connections get answered: what comes back, when, and what stays."""
+    asked = [Request("/v1/sentiment", {"input": text}) for text in made.texts(64)]
+    figures: dict[str, Any] = {}
+    for profile in profiles:
+        prefix = "" if profile == "throughput" else f"{profile}_"
+        with serving(models / "sentiment", profile=profile) as server:
+            load(server.port, asked, connections=32, seconds=2)
+            calm = load(server.port, asked, connections=32, seconds=CAPACITY_SECONDS)
+            rate = len(calm) / CAPACITY_SECONDS
+            pushed(server, asked, rate)  # grows what it needs once
+            before = resident(server)
+            answers = pushed(server, asked, rate)
+            grown = resident(server) - before
+            recovered = recovery(server, asked, statistics.median(each.seconds for each in calm))
+        refused = [each.seconds for each in answers if each.status in (429, 503)]
+        figures |= {
+            f"{prefix}overload_sent_per_s": TIMES * rate,
+            f"{prefix}overload_statuses": named(statuses(answers)),
+            f"{prefix}overload_without_retry_after": sum(
+                not each.retry_after for each in answers if each.status in (429, 503)
+            ),
+            f"{prefix}overload_rejection_p99_ms": float(np.percentile(refused, 99)) * 1e3
+            if refused
+            else None,
+            f"{prefix}overload_growth_mib": grown,
+            f"{prefix}overload_recovery_s": recovered,
+        }
+    return figures
+
+
+def pushed(server: Server, asked: list[Request], rate: float) -> list[Answered]:
+    return load(server.port, asked, connections=CONNECTIONS, seconds=OVERLOAD_SECONDS, rate=TIMES * rate)
+
+
+def named(counts: Counter[int]) -> dict[str, int]:
+    """Counts by status, as JSON names them; "none" where no answer came."""
+    return {str(status or "none"): count for status, count in sorted(counts.items())}
+
+
+def resident(server: Server) -> float:
+    """MiB that the server's replicas and proxies hold, shared pages left out."""
+    total = 0
+    for pid in server.processes("ray::"):
+        status = Path(f"/proc/{pid}/status").read_text()
+        total += int(status.partition("RssAnon:")[2].split()[0])
+    return total / 1024
+
+
+def recovery(server: Server, asked: list[Request], usual: float) -> float:
+    """Seconds until 20 requests in turn are answered in twice the usual time of 32 at once."""
+    began = time.perf_counter()
+    while time.perf_counter() - began < 60:
+        answers = load(server.port, asked, connections=1, count=20)
+        slow = [each for each in answers if each.status != 200 or each.seconds > 2 * usual]
+        if not slow:
+            break
+    return max(0.0, time.perf_counter() - began - sum(each.seconds for each in answers))
+
+
+# streams
+
+
+def stream(models: Path) -> dict[str, Any]:
+    """The first character of a text, and 32 texts at once."""
+    from serving.text import Sampling, Text
+
+    core = Text.open(str(models / "language-model"))
+    carry = core.model.start("", seed=1)
+    steps = []
+    for _ in range(50):
+        began = time.perf_counter()
+        _, carry = core.advance(carry, 1, Sampling(length=1))
+        steps.append(time.perf_counter() - began)
+    with serving(models / "language-model", profile="throughput") as server:
+        nothing = [each.seconds for each in load(server.port, [Request("/livez")], connections=1, count=100)]
+        alone = [reading(server, 20, seed)[0][0] for seed in range(30)][5:]
+        together = streams(server)
+    step, idle, first = map(statistics.median, (steps, nothing, alone))
+    done = min(each[-1][0] for each in together)
+    behind = [max((made for at, made in each if at <= done), default=0) for each in together]
+    return {
+        "step_ms": step * 1e3,
+        "stream_noop_ms": idle * 1e3,
+        "first_character_ms": first * 1e3,
+        "first_character_over_step": (first - idle) / step,
+        "streams_together": min(behind) / LENGTH,
+    }
+
+
+def streams(server: Server, count: int = STREAMS, length: int = LENGTH) -> list[list[tuple[float, int]]]:
+    """So many texts at once: for each the times (s) of its pieces and the characters made by then."""
+    found: list[list[tuple[float, int]]] = [[] for _ in range(count)]
+    began = time.perf_counter()
+
+    def read(number: int) -> None:
+        found[number] = reading(server, length, number, began)
+
+    readers = [threading.Thread(target=read, args=(number,)) for number in range(count)]
+    for each in readers:
+        each.start()
+    for each in readers:
+        each.join(120)
+    return found
+
+
+def reading(server: Server, length: int, seed: int, began: float | None = None) -> list[tuple[float, int]]:
+    """Reads a text as it is made."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    body = json.dumps({"length": length, "seed": seed, "stream": True})
+    began = time.perf_counter() if began is None else began
+    connection.request("POST", "/v1/text/generate", body, {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    assert answer.status == 200, answer.status
+    pieces, made_so_far = [], 0
+    for line in answer:
+        if line.startswith(b'data: {"text"'):
+            made_so_far += len(json.loads(line[6:])["text"])
+            pieces.append((time.perf_counter() - began, made_so_far))
+    connection.close()
+    assert made_so_far == length, (made_so_far, length)
+    return pieces

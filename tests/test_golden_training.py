@@ -12,13 +12,16 @@ from cluster.progress import Reporter
 from ingest import review_grammar
 from ingest.review_grammar import GrammarSettings
 from ingest.sequence_corpus import SequenceCorpus
-from tests import test_language_model
+from tests import letters, test_language_model
 from tests.topics import WORDS, TopicStream
 from trainers import jobs, sentiment
 from trainers.embeddings import EmbeddingsSettings
 from trainers.group import LocalGroup
+from trainers.labelled_sequences import labelled
+from trainers.labelling_settings import PRESETS, LabellingSettings
 from trainers.sentiment_learner import SentimentLearner
 from trainers.sentiment_settings import SentimentSettings
+from trainers.sequence_labeller import SequenceLabeller
 from trainers.skipgram import SkipGram
 
 RAISE = "if the output was changed on purpose, raise {} in trainers/jobs.py and mend the figures here"
@@ -69,3 +72,23 @@ def test_sentiment_is_what_it_was_at_this_output_version(tmp_path: Path) -> None
     assert jobs.SENTIMENT_VERSION == 2
     golden = pytest.approx({"features/pairs": 0.0069667, "output/kernel": 0.303661}, rel=5e-3)
     assert sizes == golden, RAISE.format("SENTIMENT_VERSION")
+
+
+def test_the_labeller_is_what_it_was_at_this_output_version(tmp_path: Path) -> None:
+    small = {
+        "layers": 1,
+        "units": 8,
+        "channels": 2,
+        "features": 8,
+        "batch": 10,
+        "pool": 1,
+        "block_batches": 4,
+    }
+    settings = LabellingSettings(**{**PRESETS["best-by-word"], **small, "average": 0.5})
+    made = SequenceLabeller(labelled(letters.corpus(tmp_path), settings), settings)
+    state, _ = made.run(made.initial(), [made.stream.block(0)], 1)
+    weights = made.weights(state)
+    sizes = {name: float(np.abs(weights[name]).mean()) for name in ("front/dense/bias", "output/bias")}
+    assert jobs.LABELLING_VERSION == 1
+    golden = pytest.approx({"front/dense/bias": 0.0055412, "output/bias": 0.0065555}, rel=2e-2)
+    assert sizes == golden, RAISE.format("LABELLING_VERSION")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +14,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cluster.artefact import Draft
+import wordloom
+from cluster.artefact import Artefact, Draft
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
 from ingest.sequence_corpus import KIND, OUTPUT_VERSION, LabelledSequence, SequenceCorpus, SequenceWriter
 from tests import letters
 from tests.test_sequence_learner import Silent, sequences, unsplit
+from tests.thread_group import in_threads
 from trainers import jobs
+from trainers.commands import of_split
 from trainers.distortion import Distortion, recombined
 from trainers.front_end import FrontEnd
 from trainers.group import LocalGroup
@@ -100,6 +107,65 @@ def test_a_killed_training_goes_on_bit_for_bit_dropout_and_distortion_included(
     expected = learner.save(whole.state)
     for name, value in learner.save(parts.state).items():
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_process_that_was_killed_leaves_what_an_undisturbed_one_leaves(
+    corpus: SequenceCorpus, tmp_path: Path
+) -> None:
+    """SIGKILL between two intervals, each of which left a checkpoint; then the same again."""
+
+    def trained(folder: Path, kill_after: int) -> int:
+        settings = json.dumps({**SMALL, **PRESETS["best-by-word"], **SMALL, "epochs": 3})
+        arguments = ["labelling", corpus.artefact.location, str(folder), str(kill_after), settings]
+        return subprocess.run(
+            [sys.executable, "-m", "tests.train_sequences", *arguments],
+            cwd=Path(__file__).resolve().parent.parent,
+            capture_output=True,
+            timeout=240,
+        ).returncode
+
+    assert trained(tmp_path / "killed", 3) == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "manifest.json").exists()
+    assert trained(tmp_path / "killed", 0) == 0
+    assert trained(tmp_path / "whole", 0) == 0
+    whole, killed = (Artefact.open(tmp_path / name) for name in ("whole", "killed"))
+    for name in ("parameters.npz", "report.json"):
+        assert killed.folder.read(name) == whole.folder.read(name)
+
+
+def test_two_workers_hold_the_same_and_learn_as_well_as_one(
+    learner: SequenceLabeller, tmp_path: Path
+) -> None:
+    """An interval here is one block, so the second worker has none and only takes part in the exchange."""
+
+    def work(group: Any) -> Any:
+        folder = Folder(tmp_path / f"{group.size}")
+        return train(learner, folder, group, LoopSettings(epochs=learner.own.epochs), Silent())
+
+    first, second = in_threads(2, work)
+    for name, value in learner.save(first.state).items():
+        np.testing.assert_array_equal(value, learner.save(second.state)[name])
+    numbers = np.arange(len(learner.sequences), dtype=np.int32)
+    frames, labels, lengths = learner.sequences.padded(numbers, len(numbers), True)
+    real = np.arange(len(frames))[:, None] < lengths
+    for outcome in (first, work(LocalGroup())):
+        read = learner.predictions(outcome.state, numbers).argmax(-1)
+        assert (read != labels)[real].mean() < 0.05
+
+
+def test_new_words_are_read_with_less_context_by_the_same_preset() -> None:
+    known, new = (
+        wordloom.command_line().parse(
+            ["train", "labelling", "--corpus", "c", "--output", "o", "--preset", "best", *more]
+        )
+        for more in ([], ["--split", "by-word", "--set", "labelling.piece=3.0"])
+    )
+    settings = of_split(known)
+    assert (settings.recombined, settings.context_dropout) == (0, 0)
+    settings = of_split(new)
+    assert settings.recombined > 0.5 and settings.context_dropout >= 0.5
+    assert settings.piece == 3.0 and settings.split == "by-word"
 
 
 def test_nothing_is_drawn_when_it_is_measured(learner: SequenceLabeller) -> None:

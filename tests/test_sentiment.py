@@ -155,9 +155,9 @@ def test_a_process_that_was_killed_leaves_what_an_undisturbed_one_leaves(
     """SIGKILL between two intervals, each of which left a checkpoint; then the same again."""
 
     def trained(folder: Path, kill_after: int) -> subprocess.CompletedProcess[str]:
-        arguments = [corpus.location, str(folder), str(kill_after), json.dumps(RICH)]
+        arguments = ["sentiment", corpus.location, str(folder), str(kill_after), json.dumps(RICH)]
         return subprocess.run(
-            [sys.executable, "-m", "tests.train_sentiment", *arguments],
+            [sys.executable, "-m", "tests.train_sequences", *arguments],
             cwd=Path(__file__).resolve().parent.parent,
             capture_output=True,
             text=True,

@@ -8,9 +8,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.command_line import CommandLine, Options, positive
+
+if TYPE_CHECKING:
+    from trainers.labelling_settings import LabellingSettings
 
 SECTIONS = {
     "embeddings": "trainers.embeddings:EmbeddingsSettings",
@@ -222,7 +225,7 @@ def predict_sentiment(options: Options) -> dict[str, Any]:
 
 def labelling(options: Options) -> dict[str, Any]:
     """A labeller in the folder `output`; where the split has folds, one a fold in folders below it."""
-    settings = options.resolved({"labelling": options.named("split", "fold")})["labelling"]
+    settings = of_split(options)
     from cluster.artefact import Artefact
     from cluster.session import cores, session
     from cluster.store import summary
@@ -260,6 +263,19 @@ def labelling(options: Options) -> dict[str, Any]:
         "split": settings.split,
         **{name: {"mean": sum(found) / len(found), "worst": max(found)} for name, found in figures.items()},
     }
+
+
+def of_split(options: Options) -> LabellingSettings:
+    """The settings of a labeller: those of the preset for its split, where there is one."""
+    from cluster.settings import merge
+    from trainers.labelling_settings import PRESETS as KNOWN
+
+    given = merge(options.given(), {"labelling": options.named("split", "fold")})
+    made: LabellingSettings = options.line.resolved(given, options.preset)["labelling"]
+    preset = f"{options.preset}-{made.split}"
+    if preset in KNOWN:
+        made = options.line.resolved(given, preset)["labelling"]
+    return made
 
 
 def neighbours(options: Options) -> dict[str, Any]:

@@ -35,14 +35,13 @@ def averaged(state: State, group: Group, weight: float) -> State:
     """The sum of all workers' states, each times its own `weight`."""
     if group.size == 1:
         return state
+    # By name: a worker that had no block has its state in another order than those that compiled steps gave.
+    names = sorted(state)
     # One vector: a collective costs some milliseconds however small it is.
-    flat = tf.concat([tf.reshape(value, [-1]) for value in state.values()], axis=0) * weight
+    flat = tf.concat([tf.reshape(state[name], [-1]) for name in names], axis=0) * weight
     (total,) = group.sum([flat])
-    pieces = tf.split(total, [value.shape.num_elements() for value in state.values()])
-    return {
-        name: tf.reshape(piece, value.shape)
-        for (name, value), piece in zip(state.items(), pieces, strict=True)
-    }
+    pieces = tf.split(total, [state[name].shape.num_elements() for name in names])
+    return {name: tf.reshape(piece, state[name].shape) for name, piece in zip(names, pieces, strict=True)}
 
 
 def saved(state: State) -> dict[str, np.ndarray]:

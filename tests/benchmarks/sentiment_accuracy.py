@@ -62,9 +62,9 @@ def measure(data: Path, work: Path, wanted: set[str]) -> Iterator[tuple[str, dic
             continue
         tokeniser, size = GROUNDS[preset]
         corpus = _corpus(data, work, tokeniser)
-        vectors, learned = _trained(_embeddings(corpus, work, tokeniser, size), work)
+        vectors, learned = trained(_embeddings(corpus, work, tokeniser, size), work)
         settings = SentimentSettings(**PRESETS[preset])
-        made, cpu = _trained(
+        made, cpu = trained(
             jobs.sentiment(corpus, vectors, str(work / f"sentiment-{preset}"), settings), work
         )
         counts = made.counts
@@ -89,7 +89,7 @@ def _embeddings(corpus: Artefact, work: Path, tokeniser: str, size: int) -> Trai
     return jobs.embeddings(corpus, words, str(work / f"vectors-{tokeniser}"), EmbeddingsSettings(**given))
 
 
-def _trained(job: TrainingJob, work: Path) -> tuple[Artefact, float]:
+def trained(job: TrainingJob, work: Path) -> tuple[Artefact, float]:
     """The artefact, and the CPU seconds that its training took, the report included."""
     name = Path(job.draft.location).name
     said = Said(name, work / f"{name}.cpu.json")

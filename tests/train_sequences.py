@@ -1,6 +1,6 @@
-"""A training of sentiment in a process of its own, which may kill itself.
+"""A training on labelled sequences in a process of its own, which may kill itself.
 
-python -m tests.train_sentiment CORPUS OUTPUT KILL_AFTER SETTINGS
+python -m tests.train_sequences sentiment|labelling CORPUS OUTPUT KILL_AFTER SETTINGS
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any
 from cluster.artefact import Artefact
 from trainers import jobs
 from trainers.group import LocalGroup
+from trainers.labelling_settings import LabellingSettings
+from trainers.launch import TrainingJob, load_factory
 from trainers.loop import produce
-from trainers.sentiment_learner import sentiment_learner
 from trainers.sentiment_settings import SentimentSettings
 
 
@@ -36,10 +37,16 @@ class Killer:
         pass
 
 
-def main(corpus: str, output: str, kill_after: str, settings: str) -> None:
-    job = jobs.sentiment(Artefact.open(corpus), None, output, SentimentSettings(**json.loads(settings)))
+def planned(kind: str, corpus: Artefact, output: str, settings: dict[str, Any]) -> TrainingJob:
+    if kind == "sentiment":
+        return jobs.sentiment(corpus, None, output, SentimentSettings(**settings))
+    return jobs.labelling(corpus, output, LabellingSettings(**settings))
+
+
+def main(kind: str, corpus: str, output: str, kill_after: str, settings: str) -> None:
+    job = planned(kind, Artefact.open(corpus), output, json.loads(settings))
     loop = replace(job.loop, checkpoint_seconds=0.0)
-    learner = sentiment_learner(job.draft.inputs, job.settings)
+    learner = load_factory(job.factory)(job.draft.inputs, job.settings)
     produce(learner, job.draft, LocalGroup(), loop, Killer(int(kill_after)))
 
 

@@ -155,7 +155,7 @@ def test_an_exchange_is_the_weighted_mean_of_parameters_and_slots() -> None:
     blocks = [model.stream.block(i) for i in range(3)]
     one, _ = model.run(model.initial(), blocks[:2], 100)
     other, _ = model.run(model.initial(), blocks[2:], 100)
-    share = [tf.concat([tf.reshape(value, [-1]) for value in other.values()], axis=0) * (1 / 3)]
+    share = [tf.concat([tf.reshape(other[name], [-1]) for name in sorted(other)], axis=0) * (1 / 3)]
     mixed = model.exchange(one, Half(share), 2 / 3)
     assert list(mixed) == list(one)
     for name in one:

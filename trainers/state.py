@@ -41,7 +41,8 @@ def averaged(state: State, group: Group, weight: float) -> State:
     flat = tf.concat([tf.reshape(state[name], [-1]) for name in names], axis=0) * weight
     (total,) = group.sum([flat])
     pieces = tf.split(total, [state[name].shape.num_elements() for name in names])
-    return {name: tf.reshape(piece, state[name].shape) for name, piece in zip(names, pieces, strict=True)}
+    found = dict(zip(names, pieces, strict=True))
+    return {name: tf.reshape(found[name], value.shape) for name, value in state.items()}
 
 
 def saved(state: State) -> dict[str, np.ndarray]:

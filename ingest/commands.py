@@ -22,6 +22,7 @@ SECTIONS = {
     "sequences": "ingest.settings:SequencesSettings",
     "columns": "ingest.settings:SequenceColumns",
     "review_grammar": "ingest.review_grammar:GrammarSettings",
+    "word_images": "ingest.word_images:WordImagesSettings",
     "vocabulary": "ingest.settings:VocabularySettings",
 }
 PRESETS = {

@@ -20,7 +20,7 @@ from cluster.progress import Reporter, duration, quantity, table
 from cluster.report import FILE as REPORT
 from cluster.session import Session, cores, session
 from cluster.store import Store, figures, summary
-from ingest import mirror, review_grammar, sample, sequence_corpus
+from ingest import mirror, review_grammar, sample, sequence_corpus, word_images
 from ingest.commands import places
 from ingest.corpus import KIND as CORPUS
 from ingest.corpus import Corpus
@@ -73,16 +73,17 @@ def run(
             corpus = _ingested(dump, store, settings, workers, reporter)
             place = store.place(VOCABULARY, VOCABULARY_VERSION, {"corpus": corpus}, settings["vocabulary"])
             vocabulary = cut_vocabulary(Corpus(corpus), place, settings["vocabulary"], reporter)
-            reviews = _reviews(store, settings, reporter)
+            reviews, words = _reviews(store, settings, reporter), _words(store, settings, reporter)
         with journal.stage("training"):
-            models = _trained(corpus, vocabulary, reviews, store, settings, workers, device, reporter)
+            ground = {"corpus": corpus, "vocabulary": vocabulary, "reviews": reviews, "words": words}
+            models = _trained(ground, store, settings, workers, device, reporter)
         with journal.stage("serving"):
             # What this run made or found, though the home may hold newer ones by now.
             chosen = {made.kind: Model.of(made) for made in models}
             served = stack.enter_context(_served(chosen, settings, reporter))
             answers = _asked(served.url, reporter)
             _say_addresses(served, running, reporter)
-        made = (corpus, vocabulary, reviews, *models)
+        made = (*ground.values(), *models)
         _summary(made, journal, reporter)
         if stay:
             reporter.say(f"Serving until Ctrl-C. {_left(began)}")
@@ -148,10 +149,15 @@ def _reviews(store: Store, settings: Settings, reporter: Reporter) -> Artefact:
     return review_grammar.make_reviews(place, settings["review_grammar"], reporter)
 
 
+def _words(store: Store, settings: Settings, reporter: Reporter) -> Artefact:
+    """The synthetic word images, for the same reason."""
+    made = word_images.made_settings(settings["word_images"])
+    place = store.place(sequence_corpus.KIND, sequence_corpus.OUTPUT_VERSION, {}, made)
+    return word_images.make_word_images(place, settings["word_images"], reporter)
+
+
 def _trained(
-    corpus: Artefact,
-    vocabulary: Artefact,
-    reviews: Artefact,
+    ground: Mapping[str, Artefact],
     store: Store,
     settings: Settings,
     workers: int,
@@ -162,16 +168,19 @@ def _trained(
     from trainers import jobs
     from trainers.launch import train_all
 
+    corpus, vocabulary, reviews, words = ground.values()
     inputs = {"corpus": corpus, "vocabulary": vocabulary}
     vectors = store.place(jobs.VECTORS, jobs.EMBEDDINGS_VERSION, inputs, settings["embeddings"])
     text = store.place(
         jobs.LANGUAGE_MODEL, jobs.LANGUAGE_MODEL_VERSION, {"corpus": corpus}, settings["language_model"]
     )
     judge = store.place(jobs.SENTIMENT, jobs.SENTIMENT_VERSION, {"corpus": reviews}, settings["sentiment"])
+    reader = store.place(jobs.LABELLING, jobs.LABELLING_VERSION, {"corpus": words}, settings["labelling"])
     planned = [
         jobs.embeddings(corpus, vocabulary, vectors, settings["embeddings"]),
         jobs.language_model(corpus, text, settings["language_model"]),
         jobs.sentiment(reviews, None, judge, settings["sentiment"]),
+        jobs.labelling(words, reader, settings["labelling"]),
     ]
     for job in planned:
         job.reused(reporter)

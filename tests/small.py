@@ -13,6 +13,7 @@ SECTIONS = {
     "embeddings": {"vector_size": 16, "epochs": 1, "block_tokens": 4096, "exchange_tokens": 16_384},
     "language_model": {"units": 16, "epochs": 1, "epoch_batches": 8, "held_out_characters": 2_000},
     "review_grammar": {"training": 64, "test": 16},
+    "word_images": {"words": 60},
     "sentiment": {"units": 4, "vector_size": 4, "epochs": 1},
     "labelling": {"layers": 1, "units": 4, "channels": 2, "features": 4, "epochs": 1},
     "serving": {"port": 0},

@@ -55,6 +55,7 @@ def test_the_chain_answers_and_the_second_run_makes_nothing_again(
         "language-model",
         "sequences",
         "sentiment",
+        "labelling",
     }
     asked = {
         each["asked"].partition("?")[0].partition(" ")[2].split(" ")[0]: each for each in first["answers"]
@@ -64,6 +65,7 @@ def test_the_chain_answers_and_the_second_run_makes_nothing_again(
     assert any("vector" in path for path in asked)
     assert asked["/v1/text/generate"]["body"]["text"]
     assert asked["/v1/sentiment"]["body"]["results"][0]["trajectory"]
+    assert "/v1/labels" in asked
     for artefact in Store(str(tmp_path / "home")).artefacts():
         artefact.verify()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "home").rglob("*.parquet")}

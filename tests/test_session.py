@@ -1,0 +1,43 @@
+"""Sessions: why Ray did not come up is one sentence, and what we do not know is not hidden."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+import ray
+
+from cluster.errors import WordloomError
+from cluster.session import session
+
+
+@pytest.fixture(autouse=True)
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # a session sets defaults
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Exception("The current node timed out during startup. This could be."),
+        ConnectionError("Nobody there."),
+    ],
+)
+def test_a_ray_that_does_not_come_up_is_a_sentence(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(WordloomError, match=r"did not come up .*try again"), session("local"):
+        raise AssertionError("there is no session")
+
+
+def test_a_defect_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: Any) -> None:
+        raise KeyError("something of ours")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(KeyError), session("local"):
+        raise AssertionError("there is no session")

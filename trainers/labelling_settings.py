@@ -100,7 +100,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         **BEST,
         "layers": 1,
         "units": 64,
-        "epochs": 6,
+        "epochs": 20,
         "channels": 8,
         "features": 64,
         "validation": 0.1,

@@ -168,7 +168,7 @@ def test_a_worker_without_a_block_takes_over_what_the_others_learnt() -> None:
     model = learner()
     idle = model.initial()
     other, _ = trained(model, 2)
-    share = [tf.concat([tf.reshape(value, [-1]) for value in other.values()], axis=0)]
+    share = [tf.concat([tf.reshape(other[name], [-1]) for name in sorted(other)], axis=0)]
     mixed = model.exchange(idle, Half(share), 0.0)
     for name in other:
         np.testing.assert_array_equal(mixed[name], other[name])

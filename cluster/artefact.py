@@ -101,6 +101,15 @@ class Artefact:
         return self.manifest.counts
 
     @property
+    def numbers(self) -> dict[str, int | float]:
+        """Those of its counts that are single numbers."""
+        return {
+            name: value
+            for name, value in self.counts.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
+
+    @property
     def bytes(self) -> int:
         """The size of all its files."""
         return self.manifest.bytes

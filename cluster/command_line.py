@@ -144,8 +144,9 @@ class Options(argparse.Namespace):
         return {name: value for name in names if (value := getattr(self, name, None)) is not None}
 
     def listening(self) -> dict[str, dict[str, Any]]:
-        """``--host``, ``--port`` and ``--no-page`` as settings of serving."""
-        return {"serving": self.named("host", "port", "page")}
+        """``--host``, ``--port``, ``--no-page`` and ``--profile``, where a command has it, as settings of
+        serving."""
+        return {"serving": self.named("host", "port", "page", "profile")}
 
     def where(self) -> dict[str, Any]:
         """How files on web servers are read."""

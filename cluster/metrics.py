@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -95,7 +96,7 @@ def exported_name(name: str) -> str:
 
 def _refresh() -> None:
     while True:
-        threading.Event().wait(REFRESH_SECONDS)
+        time.sleep(REFRESH_SECONDS)
         for (name, labels), value in list(_gauges.items()):
             with contextlib.suppress(Exception):  # Ray may be shutting down
                 if (metric := _metric(name, "gauge")) is not None:

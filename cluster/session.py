@@ -66,8 +66,8 @@ def session(
     where this node has other libraries than the job was submitted with.
     """
     _compare_libraries()
-    joins = address not in (None, "local") or (address is None and "RAY_ADDRESS" in os.environ)
-    for name, value in {**ENVIRONMENT, **({} if joins else OWN_ENVIRONMENT)}.items():
+    joining = joins(address)
+    for name, value in {**ENVIRONMENT, **({} if joining else OWN_ENVIRONMENT)}.items():
         os.environ.setdefault(name, value)
     # Ray warns that the authentication we want is on.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
@@ -83,7 +83,7 @@ def session(
         "namespace": "wordloom",
     }
     try:
-        if joins:
+        if joining:
             ray.init(address=address, **arguments)
         else:
             ray.init(
@@ -100,15 +100,22 @@ def session(
         if not known and "timed out" not in str(error):
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        mend = "check --address" if joins else "see `wordloom doctor`, end other Ray processes and try again"
+        mend = (
+            "check --address" if joining else "see `wordloom doctor`, end other Ray processes and try again"
+        )
         raise WordloomError(
             f"Ray at {address or 'this machine'!r} did not come up ({reason}); {mend}."
         ) from error
     try:
         check_nodes(home)
-        yield _describe(ray, owned=not joins)
+        yield _describe(ray, owned=not joining)
     finally:
         ray.shutdown()
+
+
+def joins(address: str | None) -> bool:
+    """Whether a session with this address joins a Ray that is there, and starts none."""
+    return address not in (None, "local") or (address is None and "RAY_ADDRESS" in os.environ)
 
 
 def cores(workers: int) -> int:

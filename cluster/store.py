@@ -177,11 +177,7 @@ def _json(folder: Folder, name: str) -> dict[str, Any] | None:
 
 def figures(artefact: Artefact) -> str:
     """What is to be known of it first: some of its counts, all of them for a kind that has none of these."""
-    numbers = {
-        name: value
-        for name, value in artefact.counts.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
+    numbers = artefact.numbers
     first = {name: numbers[name] for name in FIRST if name in numbers} or numbers
     return ", ".join(
         f"{name.replace('_', ' ')} {value:,}"

@@ -17,12 +17,12 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
-from cluster.artefact import Artefact, Draft
+from cluster.artefact import Artefact
 from cluster.errors import WordloomError
 from cluster.folder import Folder
 from cluster.progress import Reporter
 from ingest import sequence_corpus
-from ingest.sequence_corpus import LabelledSequence, SequenceWriter
+from ingest.sequence_corpus import LabelledSequence, SequenceWriter, draft_of
 from ingest.settings import SequencesSettings
 from ingest.source_file import SourceFile
 
@@ -127,12 +127,10 @@ def ingest_letters(
     set's own, `line` where the word begins. Raises WordloomError where more than the share
     `settings.malformed` of the lines is malformed.
     """
-    draft = Draft(
+    draft = draft_of(
         output,
-        kind=sequence_corpus.KIND,
-        output_version=sequence_corpus.OUTPUT_VERSION,
-        inputs={"letters": source.as_input()},
-        settings={"source": "letters", "image_rows": ROWS, "malformed": settings.malformed},
+        {"letters": source.as_input()},
+        {"source": "letters", "image_rows": ROWS, "malformed": settings.malformed},
     )
     if draft.published is not None:
         reporter.say(f"= letters: reused, {draft.published.counts['sequences']:,} words at {draft.location}")

@@ -18,12 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from cluster.artefact import Artefact, Draft
+from cluster.artefact import Artefact
 from cluster.errors import UsageError
 from cluster.folder import Folder
 from cluster.progress import Reporter
-from ingest import sequence_corpus
-from ingest.sequence_corpus import TEST, TRAIN, LabelledSequence, SequenceWriter
+from ingest.sequence_corpus import TEST, TRAIN, LabelledSequence, SequenceWriter, draft_of
 from ingest.tokens import Tokeniser
 
 LABELS = ("negative", "positive")
@@ -91,13 +90,7 @@ def made_settings(settings: GrammarSettings) -> dict[str, Any]:
 
 def make_reviews(output: str | Folder, settings: GrammarSettings, reporter: Reporter) -> Artefact:
     """The corpus of synthetic reviews, in a fraction of a second."""
-    draft = Draft(
-        output,
-        kind=sequence_corpus.KIND,
-        output_version=sequence_corpus.OUTPUT_VERSION,
-        inputs={},
-        settings=made_settings(settings),
-    )
+    draft = draft_of(output, {}, made_settings(settings))
     if draft.published is not None:
         return draft.published
     with reporter.stage("synthetic reviews") as stage:

@@ -19,12 +19,12 @@ from typing import Any, BinaryIO, cast
 
 from bs4 import BeautifulSoup, MarkupResemblesLocatorWarning
 
-from cluster.artefact import Artefact, Draft
+from cluster.artefact import Artefact
 from cluster.errors import WordloomError
 from cluster.folder import Folder
 from cluster.progress import Reporter
 from ingest import sequence_corpus
-from ingest.sequence_corpus import LabelledSequence, SequenceWriter
+from ingest.sequence_corpus import LabelledSequence, SequenceWriter, draft_of
 from ingest.settings import SequencesSettings
 from ingest.source_file import SourceFile
 from ingest.tokens import Tokeniser
@@ -136,13 +136,7 @@ def ingest_reviews(
     The labelled ones keep the set's own split, the others are ``unlabelled``; `rating` is 0 where there is
     none. Raises WordloomError where more than the share `settings.malformed` had to be left out.
     """
-    draft = Draft(
-        output,
-        kind=sequence_corpus.KIND,
-        output_version=sequence_corpus.OUTPUT_VERSION,
-        inputs={"reviews": source.as_input()},
-        settings=settings,
-    )
+    draft = draft_of(output, {"reviews": source.as_input()}, settings)
     if draft.published is not None:
         reporter.say(f"= reviews: reused, {draft.published.counts['sequences']:,} at {draft.location}")
         return draft.published

@@ -38,7 +38,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cluster.artefact import Artefact, Draft
+from cluster.artefact import Artefact, Draft, Input
 from cluster.errors import WordloomError
 from cluster.folder import FileRecord, Folder
 from ingest.shards import DICTIONARY_BYTES, held_out
@@ -180,6 +180,11 @@ class SequenceCorpus:
                 table = table.filter(wanted)
             tables.append(table.select(list(columns)))
         return pa.concat_tables(tables).unify_dictionaries()
+
+
+def draft_of(output: str | Folder, inputs: Mapping[str, Input], settings: Any) -> Draft:
+    """A corpus of sequences being made in a folder."""
+    return Draft(output, kind=KIND, output_version=OUTPUT_VERSION, inputs=inputs, settings=settings)
 
 
 class SequenceWriter:

@@ -31,12 +31,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.artefact import Artefact, Draft
+from cluster.artefact import Artefact
 from cluster.errors import WordloomError
 from cluster.folder import Folder
 from cluster.progress import Reporter
-from ingest import sequence_corpus
-from ingest.sequence_corpus import SPLITS, TRAIN, UNLABELLED, LabelledSequence, SequenceWriter
+from ingest.sequence_corpus import SPLITS, TRAIN, UNLABELLED, LabelledSequence, SequenceWriter, draft_of
 from ingest.settings import SequenceColumns, SequencesSettings
 from ingest.source_file import SourceFile
 from ingest.tokens import Tokeniser
@@ -248,13 +247,7 @@ def ingest_sequence_files(
     Texts are cut into tokens by the settings; tokens are taken as they are. Raises WordloomError where more
     than the share `settings.malformed` of the rows is malformed, or no row has a label.
     """
-    draft = Draft(
-        output,
-        kind=sequence_corpus.KIND,
-        output_version=sequence_corpus.OUTPUT_VERSION,
-        inputs={"file": source.as_input()},
-        settings={**asdict(settings), "columns": asdict(columns)},
-    )
+    draft = draft_of(output, {"file": source.as_input()}, {**asdict(settings), "columns": asdict(columns)})
     if draft.published is not None:
         reporter.say(f"= sequences: reused, {draft.published.counts['sequences']:,} at {draft.location}")
         return draft.published

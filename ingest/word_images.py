@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cluster.artefact import Artefact, Draft
+from cluster.artefact import Artefact
 from cluster.errors import UsageError
 from cluster.folder import Folder
 from cluster.progress import Reporter
-from ingest import sequence_corpus
 from ingest.letters import COLUMNS, PIXELS, ROWS
-from ingest.sequence_corpus import TRAIN, LabelledSequence, SequenceWriter
+from ingest.sequence_corpus import TRAIN, LabelledSequence, SequenceWriter, draft_of
 
 if TYPE_CHECKING:
     from matplotlib.path import Path
@@ -75,13 +74,7 @@ def made_settings(settings: WordImagesSettings) -> dict[str, Any]:
 
 def make_word_images(output: str | Folder, settings: WordImagesSettings, reporter: Reporter) -> Artefact:
     """The corpus of synthetic word images, a frame a letter, in a few seconds."""
-    draft = Draft(
-        output,
-        kind=sequence_corpus.KIND,
-        output_version=sequence_corpus.OUTPUT_VERSION,
-        inputs={},
-        settings=made_settings(settings),
-    )
+    draft = draft_of(output, {}, made_settings(settings))
     if draft.published is not None:
         return draft.published
     with reporter.stage("synthetic words") as stage:

@@ -80,7 +80,7 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def serve(options: Options) -> dict[str, Any]:
-    settings = options.resolved({"serving": options.named("host", "port", "profile")})
+    settings = options.resolved(options.listening())
     from serving import main_job
 
     return main_job.serve(

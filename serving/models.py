@@ -75,7 +75,7 @@ class Model:
             location=artefact.location,
             made=str(artefact.manifest.made.get("at", "")),
             lineage=tuple(lineage(artefact)),
-            figures=_figures(artefact),
+            figures={name: value for name, value in artefact.numbers.items() if math.isfinite(value)},
             reads=_reads(artefact) if artefact.kind == LABELLING else None,
             both=artefact.manifest.settings.get("both") if artefact.kind == LABELLING else None,
         )
@@ -188,15 +188,6 @@ def lineage(artefact: Artefact) -> list[tuple[str, str]]:
                         deeper.append(behind)
         level = deeper
     return list(found)
-
-
-def _figures(artefact: Artefact) -> dict[str, float]:
-    """The single numbers among an artefact's counts."""
-    return {
-        name: value
-        for name, value in artefact.counts.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    }
 
 
 def _behind(location: str, identity: str) -> Artefact | None:

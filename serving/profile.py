@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from cluster.errors import UsageError
+from cluster.session import joins
 
 DEFAULT, THROUGHPUT = "default", "throughput"
 PROFILES: dict[str, dict[str, str]] = {
@@ -49,14 +50,14 @@ def prepare(profile: str, address: str | None) -> None:
     processes would not know of the profile.
     """
     missing = {name: value for name, value in PROFILES[profile].items() if name not in os.environ}
-    joins = address not in (None, "local") or (address is None and "RAY_ADDRESS" in os.environ)
-    if joins and missing:
+    joining = joins(address)
+    if joining and missing:
         shown = " ".join(f"{name}={value!r}" for name, value in missing.items())
         raise UsageError(
             f"The profile {profile!r} is a matter of the whole cluster: start its nodes, and this command, "
             f"with {shown} in the environment, or leave --address out."
         )
-    if joins:
+    if joining:
         return
     for name, value in (OWN | missing).items():
         os.environ.setdefault(name, value)

@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,3 +119,19 @@ def test_what_is_no_terminal_gets_no_colours(
     assert wordloom.main([*name.split(), *(word.format(place) for word in COMMANDS[name])]) == 0
     said = capfd.readouterr()
     assert said.out and "\x1b" not in said.out + said.err
+
+
+@pytest.mark.parametrize("command", [["run"], ["serve", "--models", "home"]], ids=["run", "serve"])
+def test_how_to_listen_is_what_was_said(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from serving import main_job
+
+    given = {}
+
+    def stub(settings: Any, **_: Any) -> dict[str, Any]:
+        given.update(settings)
+        return {}
+
+    monkeypatch.setattr(main_job, command[0], stub)
+    said = ["--host", "127.0.0.2", "--port", "9", "--no-page"]
+    assert wordloom.main([*command, *said]) == 0
+    assert (given["serving"].host, given["serving"].port, given["serving"].page) == ("127.0.0.2", 9, False)

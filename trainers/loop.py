@@ -27,11 +27,10 @@ from trainers import model_report
 from trainers.checkpoint import Checkpoints, DamagedError
 from trainers.curves import POINTS, write_curves
 from trainers.group import Group, agree, end_together
+from trainers.model_report import CURVE, HISTORY
 from trainers.stream import Block, Prefetched, Stream
 
 CHECKPOINTS = "checkpoints"
-HISTORY = "history.json"
-CURVE = "curve.json"
 # What the time goes to, as the manifest's ``made.phases`` and the report say it.
 TRAINING, EXCHANGE, EVALUATION = "training", "exchange between workers", "evaluation"
 CHECKPOINT, PUBLISHING = "checkpoints", "publishing"

@@ -213,8 +213,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     environment = {**os.environ, "RAY_TMPDIR": str(place), "RAY_metrics_report_interval_ms": "3000"}
     run = [sys.executable, "-m", "wordloom", "run", "--home", str(folder / "home"), "--serve"]
     run += ["--port", str(web), *small.ASSIGNMENTS]
-    # Half a minute of training, of which Prometheus sees several steps one after the other.
-    run += ["--set", "language_model.epochs=6", "--set", "language_model.epoch_batches=240"]
+    # Prometheus has to see several steps of training one after the other, at 3 s a report: half a minute on
+    # an idle machine (with 240 batches an epoch it was over in 4 s, and rates had nothing to go by).
+    run += ["--set", "language_model.epochs=6", "--set", "language_model.epoch_batches=1500"]
     config = yaml.safe_load((RULES / "prometheus.yml").read_text(encoding="utf-8"))
     # On a machine with other work Ray's agent may take more than a second to answer; a scrape may take as
     # long as the time between two.

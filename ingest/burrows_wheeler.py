@@ -8,7 +8,7 @@ data compression algorithm", 1994); in the text four equal bytes are followed by
 Most of libbz2's time goes into the way back from the column to the text: one chain of 900,000 loads, each of
 which needs the one before and misses the caches (60 of 73 ms a block here). So `Decoder` walks the chains
 of up to LANES blocks side by side, which hides the latency, and two bytes a step, which halves their number:
-60 ms a block fall to 7. The rest takes 12 ms (codes and list 4.5, links 6, runs and checksum 1.5).
+60 ms a block fall to 7. The rest takes 13 ms (codes and list 4.5, links 6, pairs, runs and checksum 2).
 
 Nothing that is decoded is trusted: every index below is bounded by what is said beside it. What is no block
 as libbz2 has it, and what is unusual (randomised blocks, incomplete codes that are used), is refused, for
@@ -27,6 +27,7 @@ from ingest.compiled import I32, I64, INTEGER, NOTHING, U8, U16, U32, U64, compi
 
 LANES = 16  # blocks walked together: 8 took 10 ms a block, 12 and 16 took 7
 LIMIT = 900_000  # bytes of a block's column, at most (block size 9, which any other fits in)
+RARE = 0xFFF  # codes for a block's commonest pairs: a link has 4 bytes (with 8, linking took 10 ms and not 6)
 LOOK = 10  # bits of a code that are looked up at once; longer codes are rare
 TABLES, GROUP, SELECTORS = 6, 50, 18_002
 SYMBOLS, LONGEST_CODE = 258, 20
@@ -66,11 +67,15 @@ class Decoder:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._links = np.empty(LANES * LIMIT, np.int64)
-        self._texts = np.empty(LANES * LIMIT // 2, np.uint16)
+        self._links = np.empty(LANES * LIMIT, np.uint32)
+        self._codes = np.empty(LANES * LIMIT // 2, np.uint16)
+        self._spelt = np.empty(LANES * LIMIT // 2, np.uint16)
         self._items = np.empty(LIMIT + 1, np.uint32)
         self._column = np.empty(LIMIT, np.uint8)
-        self._pairs = np.empty(1 << 16, np.int32)
+        self._heads = np.empty(1 << 16, np.uint32)
+        self._pairs = np.empty(LANES << 12, np.uint16)
+        self._rare = np.empty(LANES * LIMIT, np.int32)
+        self._seldom = np.empty(LANES, np.int64)
         self._counts = np.empty(256, np.int64)
         self._found = np.empty(5, np.int64)
         self._starts = np.empty(LANES, np.int64)
@@ -99,20 +104,39 @@ class Decoder:
         if not _unpack(words, bit, self._items, self._counts, found) or found[0] > stop:
             return None
         end, checksum, origin, size, items = found.tolist()
-        links = self._links[lane * LIMIT : (lane + 1) * LIMIT]
-        _link(self._items, items, self._counts, self._column, self._pairs, links)
+        self._seldom[lane] = _link(
+            self._items,
+            items,
+            self._counts,
+            self._column,
+            self._heads,
+            self._links[lane * LIMIT : (lane + 1) * LIMIT],
+            self._pairs[lane << 12 : (lane + 1) << 12],
+            self._rare[lane * LIMIT : (lane + 1) * LIMIT],
+        )
         self._starts[lane], self._sizes[lane] = origin, size
         self._lanes.append((checksum, size))
         return int(end)
 
     def texts(self) -> list[Packed]:
         """What was added, in this order."""
-        _walk(self._links, self._starts, self._sizes, len(self._lanes), self._texts)
-        texts = self._texts.view(np.uint8)
-        return [
-            Packed(checksum, texts[lane * LIMIT : lane * LIMIT + size].copy())
-            for lane, (checksum, size) in enumerate(self._lanes)
-        ]
+        _walk(
+            self._links,
+            self._rare,
+            self._seldom,
+            self._starts,
+            self._sizes,
+            len(self._lanes),
+            self._codes,
+            self._spelt,
+        )
+        texts = []
+        for lane, (checksum, size) in enumerate(self._lanes):
+            text = np.empty((size + 1) // 2, np.uint16)
+            half = slice(lane * LIMIT // 2, (lane + 1) * LIMIT // 2)
+            _spell(self._codes[half], self._pairs[lane << 12 : (lane + 1) << 12], self._spelt[half], text)
+            texts.append(Packed(checksum, text.view(np.uint8)[:size]))
+        return texts
 
 
 def words_of(data: bytes) -> Words:
@@ -309,13 +333,17 @@ def _unpack(words, bit, items, counts, found):
     return 0
 
 
-@compiled(NOTHING, U32, INTEGER, I64, U8, I32, I64)
-def _link(items, number, counts, column, pairs, links):
-    """For each rotation, in their order: that two places on << 16 | its second byte << 8 | its first.
+@compiled(INTEGER, U32, INTEGER, I64, U8, U32, U32, U16, I32)
+def _link(items, number, counts, column, heads, links, pairs, rare):
+    """For each rotation, in their order: that two places on << 12 | the code of its first two bytes.
 
     Rotations lie in the order of their first bytes, and those with the same first byte in the order of what
     follows; so counting the column's bytes gives the rotation one place on (as libbz2 has it), and counting
     pairs gives the one two places on, without a load that depends on another (the idea is libsais').
+
+    Codes below RARE stand for the commonest pairs, as `pairs` has them (first byte at the lower address);
+    with RARE the pair is that of the last entry of `rare` (the first rotation that begins with it, the pair)
+    at or before the rotation. Returned: the number of entries of `rare`.
     """
     starts = np.zeros(256, np.int64)
     size = np.int64(0)
@@ -328,48 +356,92 @@ def _link(items, number, counts, column, pairs, links):
         for place in range(row, row + (item >> 8)):
             column[place] = item & 255
         row += item >> 8
-    pairs[:] = 0
+    heads[:] = 0
     for byte in range(256):
         for row in range(starts[byte], starts[byte] + counts[byte]):
-            pairs[np.int64(column[row]) << 8 | byte] += 1
-    first = np.int32(0)
+            heads[np.int64(column[row]) << 8 | byte] += np.uint32(1)
+    # How often a pair must occur to have a code: more pairs than there are codes cannot occur RARE times each
+    # and more, for RARE * RARE is above LIMIT.
+    times = np.zeros(RARE + 1, np.int64)
     for pair in range(1 << 16):
-        count = pairs[pair]
-        pairs[pair] = first
+        times[min(np.int64(heads[pair]), RARE)] += 1
+    least, common = np.int64(RARE), times[RARE]
+    while least > 1 and common + times[least - 1] <= RARE:
+        least -= 1
+        common += times[least]
+    first = code = seldom = np.int64(0)
+    for pair in range(1 << 16):
+        count = np.int64(heads[pair])
+        if count >= least:
+            heads[pair] = first << 12 | code
+            pairs[code] = (pair & 255) << 8 | pair >> 8
+            code += 1
+        elif count:
+            heads[pair] = first << 12 | RARE
+            rare[2 * seldom], rare[2 * seldom + 1] = first, (pair & 255) << 8 | pair >> 8
+            seldom += 1
         first += count
     for row in range(size):
         second = np.int64(column[row])
         before = starts[second]  # the rotation one place before `row`'s; its counts bound it by `size`
         starts[second] = before + 1
-        first_byte = np.int64(column[before])
-        pair = first_byte << 8 | second
-        place = np.int64(pairs[pair])
-        pairs[pair] = np.int32(place + 1)
-        links[place] = row << 16 | second << 8 | first_byte
+        pair = np.int64(column[before]) << 8 | second
+        head = np.int64(heads[pair])
+        heads[pair] = head + (1 << 12)
+        links[head >> 12] = row << 12 | (head & RARE)
+    return seldom
 
 
-@compiled(NOTHING, I64, I64, I64, INTEGER, U16)
-def _walk(links, starts, sizes, lanes, texts):
-    """The texts of `lanes` blocks, two bytes an entry; lane k has ``links[k * LIMIT :]`` and so the texts."""
+@compiled(NOTHING, U32, I32, I64, I64, I64, INTEGER, U16, U16)
+def _walk(links, rare, seldom, starts, sizes, lanes, codes, spelt):
+    """The codes of the texts of `lanes` blocks, two bytes each, and the pairs of those that are RARE.
+
+    Lane k has ``links[k * LIMIT :]`` and ``rare[k * LIMIT :]``, half as many `codes`, and `spelt` as those.
+    """
     at = starts[:lanes].copy()
-    base = np.arange(lanes) * LIMIT
-    to = base // 2
+    own = np.arange(lanes)
+    to = own * (LIMIT // 2)
+    base = own * LIMIT
     left = (sizes[:lanes] + 1) // 2
-    at += base
+    said = to.copy()
     while lanes:
         steps = left[:lanes].min()
         for step in range(steps):
             for lane in range(lanes):
-                link = links[at[lane]]
-                texts[to[lane] + step] = link & 0xFFFF
-                at[lane] = base[lane] + (link >> 16)
+                link = np.int64(links[base[lane] + at[lane]])
+                code = link & RARE
+                codes[to[lane] + step] = code
+                if code == RARE:
+                    low, high = base[lane], base[lane] + 2 * seldom[own[lane]]
+                    while high - low > 2:
+                        middle = (low + high) >> 2 << 1
+                        if rare[middle] <= at[lane]:
+                            low = middle
+                        else:
+                            high = middle
+                    spelt[said[lane]] = rare[low + 1]
+                    said[lane] += 1
+                at[lane] = link >> 12
         going = 0
         for lane in range(lanes):
             if left[lane] > steps:
-                at[going], base[going] = at[lane], base[lane]
-                left[going], to[going] = left[lane] - steps, to[lane] + steps
+                at[going], own[going], base[going] = at[lane], own[lane], base[lane]
+                left[going], to[going], said[going] = left[lane] - steps, to[lane] + steps, said[lane]
                 going += 1
         lanes = going
+
+
+@compiled(NOTHING, U16, U16, U16, U16)
+def _spell(codes, pairs, spelt, text):
+    """The pairs of bytes that `codes` stand for, RARE for the next of `spelt`."""
+    said = 0
+    for place in range(len(text)):
+        code = codes[place]
+        if code != RARE:
+            text[place] = pairs[code]
+        else:
+            text[place] = spelt[said]
+            said += 1
 
 
 @compiled(INTEGER, U8, U8)

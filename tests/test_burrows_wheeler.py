@@ -50,6 +50,9 @@ CONTENTS = {
     "noise": random.Random(1).randbytes(5000),
     "long codes": skewed(60_000),
     "words": b" ".join(random.Random(2).choices([b"the", b"of", b"dump", b"[[link]]", b"==="], k=900)),
+    "more pairs of bytes than there are codes, some of them often": skewed(30_000)
+    + b"".join(bytes([first, second]) for first in range(256) for second in range(256))
+    + skewed(30_000),
     "zeros": bytes(100_000),
 }
 STREAMS = {name: bz2.compress(content) for name, content in CONTENTS.items()}

@@ -4,10 +4,11 @@
         run = runs.ingest(dump, settings, workers=2)
 
 The process starts Ray once, then ingests as often as it is told, so that other measurements stand between.
-What a run took is counted from the first split to the published manifest: the CPU of the whole process tree
-(the driver, Ray's own processes idle or not, the workers) as /proc has it. A worker's own start, with its
-imports, ends where its first split begins; the worker notes that moment, and what it has had behind each
-split, because it may be gone when the tree is looked at. The looking is done from outside and not counted.
+What a run took is counted from the first split to the published manifest (the report that is drawn behind
+it is counted by itself): the CPU of the whole process tree (the driver, Ray's own processes idle or not, the
+workers) as /proc has it. A worker's own start, with its imports, ends where its first split begins; the
+worker notes that moment, and what it has had behind each split, because it may be gone when the tree is
+looked at. The looking is done from outside and not counted.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from cluster.artefact import MANIFEST
 from cluster.session import session
 from ingest import wikipedia
 from ingest.corpus import Corpus
@@ -39,11 +41,14 @@ NOTES = "WORDLOOM_BENCHMARK_NOTES"  # the folder where workers note their moment
 
 @dataclass(frozen=True)
 class Run:
-    """One ingest: CPU and wall seconds from the first split to the manifest; the CPU before; by process."""
+    """One ingest: CPU and wall seconds from the first split to the manifest; the CPU before, by process, and
+    of the report that is drawn behind.
+    """
 
     cpu: float
     wall: float
     before: float
+    report: float
     peak_bytes: int
     pages: int
     tokens: int
@@ -126,12 +131,13 @@ class Runs:
             for pid, each in seconds.items():
                 seen[pid].append((moment, each))
         taken: dict[int, float] = {}
-        before = 0.0
+        before = report = 0.0
         for pid, looks in seen.items():
             start = first[pid][1] if pid in first else _at(began, looks)
             stop = max(_at(ended, looks), last.get(pid, 0.0))
             taken[pid] = max(stop - start, 0.0)
             before += start
+            report += max(_at(float(answer["reported"]), looks) - stop, 0.0)
         shares: dict[str, float] = defaultdict(float)
         for pid, each in taken.items():
             role = "workers" if pid in first else "driver" if pid == self._process.pid else "Ray"
@@ -140,6 +146,7 @@ class Runs:
             cpu=sum(taken.values()),
             wall=ended - began,
             before=before,
+            report=report,
             peak_bytes=self._peak,
             pages=answer["pages"],
             tokens=answer["tokens"],
@@ -190,9 +197,10 @@ def main() -> None:
             settings["namespaces"] = tuple(settings["namespaces"])
             dump = locate(order["dump"], Path(order["output"]).parent / "downloads")
             wikipedia.ingest(dump, order["output"], IngestSettings(**settings), workers=order["workers"])
-            ended = time.time()
+            reported = time.time()
+            ended = Path(order["output"], MANIFEST).stat().st_mtime
             corpus = Corpus.open(order["output"])
-            answer = {"ended": ended, "pages": corpus.pages, "tokens": corpus.tokens}
+            answer = {"ended": ended, "reported": reported, "pages": corpus.pages, "tokens": corpus.tokens}
             print(json.dumps(answer), file=answers, flush=True)
 
 

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from cluster.errors import WordloomError
+from cluster.errors import UsageError, WordloomError
 
 REASON = 240  # characters of what a file system says went wrong
 GCS_PATIENCE = 60  # seconds of trying again; left alone it waits for credentials for a quarter of an hour
@@ -262,6 +262,7 @@ def filesystem_of(location: str) -> tuple[pafs.FileSystem, str]:
     """
     if "://" not in location:
         return pafs.LocalFileSystem(), location
+    refuse_password(location)
     scheme, _, path = location.partition("://")
     before, query, behind = _parted(path)
     path = f"{before.rstrip('/')}{behind}" if behind else before
@@ -286,6 +287,18 @@ def filesystem_of(location: str) -> tuple[pafs.FileSystem, str]:
         raise WordloomError(
             f"Cannot reach {location!r}: {reason(error)}; check its name and your credentials."
         ) from error
+
+
+def refuse_password(location: str) -> None:
+    """Raises UsageError for a location with a password in it: locations stand in manifests and logs."""
+    scheme, mark, rest = location.partition("://")
+    account, at, place = rest.partition("/")[0].rpartition("@")
+    if mark and at and ":" in account:
+        raise UsageError(
+            f"The address of {scheme}://{place} has a password in it, and addresses stand in manifests and "
+            "logs; take it out and give it in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or, "
+            "for http, in ~/.netrc."
+        )
 
 
 def reason(error: OSError) -> str:

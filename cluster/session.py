@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,6 +108,10 @@ def session(
         raise WordloomError(
             f"Ray at {address or 'this machine'!r} did not come up ({reason}); {mend}."
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        # What `ray job stop`, systemd and Kubernetes send ends us as Ctrl-C does, after a last checkpoint and
+        # with Serve shut down; ray.init has just put an exit in its place.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         check_nodes(home)
         yield _describe(ray, owned=not joining)

@@ -1,6 +1,6 @@
 """Jobs: a command of ours that runs on a cluster elsewhere, sent through the cluster's dashboard.
 
-What is sent is the program alone: the Python files of its packages, no checkout, no data. What the job
+What is sent is the program alone: the files of its packages, no checkout, no data. What the job
 leaves has to lie where every node can reach it, so places that would end with the job's own folder are
 refused before anything is sent. A job that was stopped goes on when the same command is submitted again,
 under an id of its own.
@@ -24,6 +24,7 @@ from typing import Any
 
 from cluster.artefact import libraries
 from cluster.errors import UsageError, WordloomError
+from cluster.folder import refuse_password
 from cluster.session import ENVIRONMENT, LIBRARIES
 
 PROGRAM = Path(__file__).resolve().parent.parent
@@ -40,6 +41,8 @@ PLACES = (
     "model",
 )  # options with one
 SIGINT_CODE = 130
+# Seconds that a stopped job has for its last checkpoint and for shutting Serve down; Ray's own default is 3.
+STOPPING = {"RAY_JOB_STOP_WAIT_TIME_S": "60"}
 
 
 def address_of(given: str | None) -> str:
@@ -56,6 +59,8 @@ def check_places(options: Any) -> None:
     """Refuses options of a job whose files would lie in the job's own folder, which goes with it."""
     for name in PLACES:
         value = getattr(options, name, None)
+        if isinstance(value, str):
+            refuse_password(value)  # a job's command is shown to whoever lists the jobs
         if not isinstance(value, str) or "://" in value or os.path.isabs(value):  # noqa: PTH117 (may be a URL)
             continue
         if name == "source" and ":" in value:  # a wiki of the dump site
@@ -73,10 +78,7 @@ def packed() -> Iterator[Path]:
         folder = Path(made)
         shutil.copy(PROGRAM / "wordloom.py", folder)
         for package in PACKAGES:
-            for source in (PROGRAM / package).rglob("*.py"):
-                target = folder / source.relative_to(PROGRAM)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(source, target)
+            shutil.copytree(PROGRAM / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
         yield folder
 
 
@@ -88,7 +90,7 @@ def runtime_environment(folder: Path, *, install: bool, variables: Mapping[str, 
     """
     environment: dict[str, Any] = {
         "working_dir": str(folder),
-        "env_vars": {**ENVIRONMENT, LIBRARIES: json.dumps(libraries()), **variables},
+        "env_vars": {**ENVIRONMENT, **STOPPING, LIBRARIES: json.dumps(libraries()), **variables},
     }
     if install:
         environment["pip"] = {"packages": pins()}

@@ -28,7 +28,7 @@ from ingest.dump_site import SITE
 from ingest.files import Checksums, found, open_file, version_of
 from ingest.pages import PAGE
 from ingest.splits import Split, SplitReader, gunzip, read
-from ingest.web import Version, is_web
+from ingest.web import Version, is_web, without_query
 
 __all__ = ["Dump", "DumpFile", "Split", "SplitReader", "locate", "plan", "read"]
 
@@ -84,7 +84,7 @@ class Dump:
 
     def as_input(self) -> Input:
         """What an artefact says it was made from."""
-        return Input("dump", self.identity, self.files[0].location)
+        return Input("dump", self.identity, without_query(self.files[0].location))
 
 
 def locate(

@@ -29,7 +29,7 @@ from ingest.download import Part as Remote
 from ingest.download import kept, stored
 from ingest.files import Checksums, found, info, open_file, version_of
 from ingest.settings import TextSettings
-from ingest.web import Version, is_web
+from ingest.web import Version, is_web, without_query
 
 # Raise by one whenever the same files and settings give other shards (tests/test_texts.py guards it).
 OUTPUT_VERSION = 1
@@ -80,7 +80,7 @@ class Texts:
 
     def as_input(self) -> Input:
         """What an artefact says it was made from."""
-        return Input("text", self.identity, self.files[0].location)
+        return Input("text", self.identity, without_query(self.files[0].location))
 
     def plan(self, split_bytes: int) -> list[DocumentSplit]:
         """The splits, of about `split_bytes` each, in the order of the documents; small files share one.

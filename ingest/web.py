@@ -19,6 +19,7 @@ import urllib3
 
 from cluster.connections import Connections
 from cluster.errors import WordloomError
+from cluster.folder import refuse_password
 
 USER_AGENT = "wordloom/0.1 (corpus building from Wikipedia dumps; at most two connections; requests)"
 TIMEOUT = (15.0, 60.0)  # seconds to connect, seconds without a byte
@@ -60,8 +61,14 @@ class AgainError(Exception):
 
 
 def is_web(location: str) -> bool:
-    """Whether it is an http(s) URL."""
+    """Whether it is an http(s) URL. Raises UsageError for one with a password in it."""
+    refuse_password(location)
     return re.match(r"https?://", location, re.IGNORECASE) is not None
+
+
+def without_query(location: str) -> str:
+    """What a manifest says of a location: the query of a URL may be a signature, which lets others in."""
+    return location.partition("?")[0] if is_web(location) else location
 
 
 class _Session(requests.Session):

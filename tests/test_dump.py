@@ -300,6 +300,14 @@ def test_a_plan_looks_at_what_an_earlier_run_stored_and_asks_nobody(site: Server
     assert locate(site.url, tmp_path, checksums=memory, download=None) == before
 
 
+def test_what_lets_others_in_stands_in_no_manifest(site: Server, tmp_path: Path) -> None:
+    site.content = bz2.compress(many(1, 30))
+    signed = locate(f"{site.url}?X-Amz-Signature=hidden", tmp_path, download=False)
+    assert "hidden" in signed.files[0].location and signed.as_input().location == site.url
+    with pytest.raises(UsageError, match="has a password in it"):
+        locate(site.url.replace("://", "://me:hidden@"), tmp_path)
+
+
 def test_a_dump_that_changes_while_it_is_read_is_an_error_and_one_that_is_cut_is_not(
     site: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

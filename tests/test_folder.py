@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from cluster import folder as folder_module
-from cluster.errors import WordloomError
+from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
 
 
@@ -53,6 +53,15 @@ def test_the_record_is_the_content(tmp_path: Path) -> None:
 def test_an_unknown_scheme_is_one_sentence() -> None:
     with pytest.raises(WordloomError, match="no file system"):
         Folder("gopher://x/y")
+
+
+@pytest.mark.parametrize(
+    "location", ["s3://key:hidden@bucket/home", "gs://a:hidden@b", "s3://key:hidden@b?region=x"]
+)
+def test_a_password_in_an_address_is_refused_and_not_repeated(location: str) -> None:
+    with pytest.raises(UsageError, match="has a password in it") as raised:
+        Folder(location)
+    assert "hidden" not in str(raised.value) and "key:" not in str(raised.value)
 
 
 def test_deleting_what_is_missing_is_fine(tmp_path: Path) -> None:

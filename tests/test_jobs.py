@@ -11,12 +11,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cluster.session import ENVIRONMENT, OWN_ENVIRONMENT
+from cluster.store import Store
+from serving.client import ask
 from tests import small
 from tests.ports import free_port
 
@@ -71,10 +74,10 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
             process.wait()
 
 
-def submit(head: dict[str, str], job: list[str]) -> subprocess.CompletedProcess[str]:
+def submit(head: dict[str, str], job: list[str], *options: str) -> subprocess.CompletedProcess[str]:
     """What `ray job submit` of this checkout ends with, its output and errors together."""
     return subprocess.run(
-        [str(RAY), "job", "submit", "--working-dir", ".", "--", *job],
+        [str(RAY), "job", "submit", "--working-dir", ".", *options, "--", *job],
         cwd=ROOT,
         env=head,
         stdout=subprocess.PIPE,
@@ -109,45 +112,141 @@ print(code, said["status"], said["exit_code"])
 """
 
 
-@pytest.mark.operate
-@pytest.mark.slow
-def test_a_job_that_fails_says_why_and_exits_so(head: dict[str, str], tmp_path: Path) -> None:
-    home = str(tmp_path / "home")
-    done = wordloom(head, "submit", "--", "run", "--source", "/nowhere.xml.bz2", "--home", home)
-    assert done.returncode == 1 and "nowhere.xml.bz2" in done.stdout
-
-
-@pytest.mark.operate
-@pytest.mark.slow
-def test_a_job_is_followed_stopped_and_gone_on_with(head: dict[str, str], tmp_path: Path) -> None:
-    home, address = tmp_path / "home", head["RAY_API_SERVER_ADDRESS"]
-    source = small.dump(tmp_path / "sample").rename(tmp_path / "dump.xml.bz2")
-    command = ["--", "run", "--home", str(home), "--source", str(source), "--port", "0", *small.ASSIGNMENTS]
-    sent = wordloom(head, "submit", "--no-wait", "--json", *command)
-    assert sent.returncode == 0, sent.stderr
-    name = json.loads(sent.stdout.splitlines()[-1])["id"]
-    for _ in range(240):  # until the corpus is there, and training is under way
-        if list(home.glob("vectors/*/making/draft.json")):
-            break
+def until(happened: Callable[[], bool], missing: Callable[[], object]) -> None:
+    for _ in range(480):
+        if happened():
+            return
         time.sleep(0.5)
-    else:
-        pytest.fail(wordloom(head, "job", "follow", name).stdout)
-    corpus = next(home.glob("corpus/*/manifest.json"))
-    before = corpus.stat().st_mtime_ns
+    pytest.fail(str(missing()))
+
+
+def sent(head: dict[str, str], *command: str) -> str:
+    """The id of a job of ours that nobody waits for."""
+    done = wordloom(head, "submit", "--no-wait", "--json", "--", *command)
+    assert done.returncode == 0, done.stderr
+    return str(json.loads(done.stdout.splitlines()[-1])["id"])
+
+
+def stopped(head: dict[str, str], name: str) -> str:
+    """What a job said that is stopped now, as one is that got a Ctrl-C."""
     assert wordloom(head, "job", "stop", name).returncode == 0
     followed = wordloom(head, "job", "follow", name)
-    assert followed.returncode == 130 and "ingest" in followed.stdout
-    again = submit(head, ["python", "-m", "wordloom", *command[1:]])
+    assert followed.returncode == 130 and "Traceback" not in followed.stdout, followed.stdout
+    return followed.stdout
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def home(head: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `wordloom submit run`, stopped, and then `ray job submit` of the same command have made."""
+    folder, address = tmp_path_factory.mktemp("job"), head["RAY_API_SERVER_ADDRESS"]
+    home = folder / "home"
+    source = small.dump(folder / "sample").rename(folder / "dump.xml.bz2")
+    command = ["run", "--home", str(home), "--source", str(source), "--port", "0", *small.ASSIGNMENTS]
+    name = sent(head, *command)
+    # Until the corpus is there, and training is under way.
+    until(
+        lambda: bool(list(home.glob("vectors/*/making/draft.json"))),
+        lambda: wordloom(head, "job", "follow", name).stdout,
+    )
+    corpus = next(home.glob("corpus/*/manifest.json"))
+    before = corpus.stat().st_mtime_ns
+    assert "ingest" in stopped(head, name)
+    again = submit(head, ["python", "-m", "wordloom", *command])
     assert again.returncode == 0, again.stdout
     assert "= ingest: reused" in again.stdout and "/v1/text/generate" in again.stdout
     assert "succeeded" in again.stdout
-    assert {"corpus", "vocabulary", "vectors", "language-model"} <= {path.name for path in home.iterdir()}
     assert corpus.stat().st_mtime_ns == before
     listed = json.loads(wordloom(head, "status", "--address", address, "--json").stdout.splitlines()[-1])
-    states = [each["status"] for each in listed["jobs"] if shlex.join(command[1:]) in each["command"]]
+    states = [each["status"] for each in listed["jobs"] if shlex.join(command) in each["command"]]
     assert states == ["STOPPED", "SUCCEEDED"], listed
+    return home
+
+
+@pytest.mark.operate
+@pytest.mark.slow
+def test_a_main_job_is_followed_stopped_and_gone_on_with(home: Path) -> None:
+    """By the fixture."""
+    made = {each.kind for each in Store(str(home)).artefacts()}
+    assert made >= {"corpus", "vocabulary", "vectors", "language-model", "sentiment", "labelling"}
+
+
+@pytest.mark.operate
+@pytest.mark.slow
+def test_each_stage_is_a_job_by_either_way(head: dict[str, str], home: Path) -> None:
+    """Made by the one, found by the other; what serves is asked, and gone once it is stopped."""
+    source, corpus, port = home.parent / "dump.xml.bz2", home.parent / "corpus", free_port()
+    url = f"http://127.0.0.1:{port}/readyz"
+    ingest = ["ingest", "wikipedia", "--source", str(source), "--output", str(corpus), "--home", str(home)]
+    train = ["train", "embeddings", "--corpus", str(corpus), "--output", str(home.parent / "vectors")]
+    train += small.ASSIGNMENTS
+    serve = ["serve", "--models", str(home), "--port", str(port)]
+    done = wordloom(head, "submit", "--", *ingest)
+    assert done.returncode == 0 and "✓ ingest" in done.stdout, done.stdout
+    done = submit(head, ["python", "-m", "wordloom", *ingest])
+    assert done.returncode == 0 and "= ingest: reused" in done.stdout, done.stdout
+    done = submit(head, ["python", "-m", "wordloom", *train])
+    assert done.returncode == 0 and "✓ embeddings" in done.stdout, done.stdout
+    done = wordloom(head, "submit", "--", *train)
+    assert done.returncode == 0 and "= embeddings: reused" in done.stdout, done.stdout
+    name = sent(head, *serve)
+    until(lambda: answers(url), lambda: wordloom(head, "job", "follow", name).stdout)
+    assert answers(url.replace("readyz", ""))  # the page went with the job
+    assert "Serving until Ctrl-C" in stopped(head, name)
+    assert not answers(url)
+    done = submit(head, ["python", "-m", "wordloom", *serve], "--no-wait", "--submission-id=served")
+    assert done.returncode == 0, done.stdout
+    until(lambda: answers(url), lambda: wordloom(head, "job", "follow", "served").stdout)
+    assert subprocess.run([str(RAY), "job", "stop", "served"], env=head, check=False).returncode == 0
+    until(lambda: not answers(url), lambda: "it serves still")
+
+
+@pytest.mark.operate
+@pytest.mark.slow
+def test_serve_deploy_serves_what_deploy_serve_yaml_says(
+    head: dict[str, str], home: Path, tmp_path: Path
+) -> None:
+    config = yaml.safe_load((ROOT / "deploy" / "serve.yaml").read_text(encoding="utf-8"))
+    port = config["http_options"]["port"] = free_port()
+    for application in config["applications"]:
+        application["args"]["models"] = str(home)
+    (tmp_path / "serve.yaml").write_text(yaml.safe_dump(config))
+    address = ["--address", head["RAY_API_SERVER_ADDRESS"]]
+
+    def serve(*words: str) -> str:
+        done = subprocess.run(
+            [str(RAY.parent / "serve"), *words, *address],
+            env=head,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    serve("deploy", str(tmp_path / "serve.yaml"))
+    until(lambda: serve("status").count("status: RUNNING") == 4, lambda: serve("status"))
+    asked = ask(f"http://127.0.0.1:{port}")
+    assert asked and all(each.status == 200 for each in asked), asked
+    serve("shutdown", "--yes")
+    until(lambda: not answers(f"http://127.0.0.1:{port}/readyz"), lambda: serve("status"))
+
+
+@pytest.mark.operate
+@pytest.mark.slow
+def test_a_job_that_fails_says_why_and_exits_so(head: dict[str, str], tmp_path: Path) -> None:
+    address, home = head["RAY_API_SERVER_ADDRESS"], str(tmp_path / "home")
+    done = wordloom(head, "submit", "--", "run", "--source", "/nowhere.xml.bz2", "--home", home)
+    assert done.returncode == 1 and "nowhere.xml.bz2" in done.stdout
     sdk = subprocess.run(
-        [sys.executable, "-c", SDK, address, str(home)],
+        [sys.executable, "-c", SDK, address, home],
         cwd=ROOT,
         env=head,
         capture_output=True,
@@ -156,6 +255,12 @@ def test_a_job_is_followed_stopped_and_gone_on_with(head: dict[str, str], tmp_pa
         check=True,
     )
     assert "nowhere.xml.bz2" in sdk.stdout and sdk.stdout.splitlines()[-1] == "1 FAILED 1"
+
+
+@pytest.mark.operate
+@pytest.mark.slow
+def test_a_head_answers_its_probes_and_nobody_without_the_token(head: dict[str, str]) -> None:
+    address = head["RAY_API_SERVER_ADDRESS"]
     stranger = wordloom({**head, "RAY_AUTH_TOKEN": "0" * 32}, "status", "--address", address)
     assert stranger.returncode == 1 and "asks for a token" in stranger.stderr
     health = urllib.request.urlopen(

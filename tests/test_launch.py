@@ -110,7 +110,7 @@ def progress(units: float) -> Progress:
 
 
 def test_the_board_carries_progress_one_way_and_the_wish_to_stop_the_other() -> None:
-    board = Board()
+    board = Board("train-toy")
     board.begin(0)
     assert board.progress(progress(10)) is False
     board.ask_to_stop()

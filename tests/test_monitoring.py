@@ -24,7 +24,7 @@ import ray
 import yaml
 
 from cluster.metrics import METRICS, exported_name
-from tests import small
+from tests import grafana, small
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -211,6 +211,11 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     web, port = free_port(), free_port()
     # Ray's processes report so often, and forget what was not set again between two reports.
     environment = {**os.environ, "RAY_TMPDIR": str(place), "RAY_metrics_report_interval_ms": "3000"}
+    # What deploy/README.md says, so that Ray's dashboard shows our board among its metrics.
+    environment |= {
+        "RAY_PROMETHEUS_HOST": f"http://127.0.0.1:{port}",
+        "RAY_GRAFANA_DATA_DASHBOARD_UID": BOARD["uid"],
+    }
     run = [sys.executable, "-m", "wordloom", "run", "--home", str(folder / "home"), "--serve"]
     run += ["--port", str(web), *small.ASSIGNMENTS]
     # Prometheus has to see several steps of training one after the other, at 3 s a report: half a minute on
@@ -232,6 +237,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     try:
         with ExitStack() as stack:
             said = stack.enter_context(log.open("w"))
+            environment["RAY_GRAFANA_HOST"] = stack.enter_context(
+                grafana.stand_in(BOARD, f"http://127.0.0.1:{port}/api/v1")
+            )
             if shutil.which("prometheus"):
                 stack.enter_context(running(prometheus, stderr=subprocess.DEVNULL))
             process = stack.enter_context(running(run, env=environment, stdout=said, stderr=said))
@@ -271,9 +279,8 @@ def test_prometheus_scrapes_a_live_run_and_answers_every_query_of_the_dashboard(
 @pytest.mark.operate
 @pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.skipif(
-    not shutil.which("chromium"), reason="no chromium is installed (apt-get install chromium)"
-)
+@NEEDS_CHROMIUM
+@NEEDS_PROMETHEUS
 def test_ray_s_dashboard_shows_the_stages_by_name(live: Live, tmp_path: Path) -> None:
     """Screenshots of its pages lie in pytest's temporary folder."""
     playwright = pytest.importorskip(
@@ -306,8 +313,21 @@ def test_ray_s_dashboard_shows_the_stages_by_name(live: Live, tmp_path: Path) ->
             page.get_by_text(re.compile("^ingest_")).locator("visible=true").first.wait_for()
             page.screenshot(path=tmp_path / "job.png", full_page=True)
             shown("serve", "#/serve", "vectors", "language-model", "HEALTHY")
-            # Grafana, which would be shown there, is not to be had here; the page says so.
-            shown("metrics", "#/metrics", "Set up Prometheus and Grafana")
+            # Ray's pages have none for training: the run stands among the actors, and in the dashboard's API.
+            (run,) = page.request.get(f"{url}/api/train/v2/runs/v1").json()["train_runs"]
+            assert run["status"] == "FINISHED"
+            assert run["name"].startswith("train-embeddings-language-model-sentiment-labelling-")
+            page.goto(f"{url}/#/actors")
+            page.get_by_label("repr", exact=True).fill(run["name"])
+            page.get_by_role("cell", name=run["name"]).first.wait_for()
+            page.screenshot(path=tmp_path / "train.png", full_page=True)
+            page.goto(f"{url}/#/metrics")
+            page.get_by_role("tab", name="Ray Data").click()
+            board = page.frame_locator("iframe[title='Ray Data Dashboard']")
+            board.get_by_text(re.compile("language-model .*1$")).first.wait_for()
+            for panel in PANELS:
+                assert board.get_by_text(panel["title"], exact=True).count(), panel["title"]
+            page.screenshot(path=tmp_path / "metrics.png", full_page=True)
         finally:
             browser.close()
     print(f"\nscreenshots: {sorted(map(str, tmp_path.glob('*.png')))}")

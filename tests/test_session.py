@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import ray
 
+from cluster import session as module
 from cluster.errors import WordloomError
 from cluster.session import session
 
@@ -41,3 +44,15 @@ def test_a_defect_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(KeyError), session("local"):
         raise AssertionError("there is no session")
+
+
+def test_what_stops_jobs_and_services_ends_us_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing: Callable[..., None] = lambda *_, **__: None  # noqa: E731
+    for where, name in ((ray, "init"), (ray, "shutdown"), (module, "check_nodes"), (module, "_describe")):
+        monkeypatch.setattr(where, name, nothing)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(KeyboardInterrupt), session("local"):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -14,13 +14,18 @@ from cluster import submission
 from cluster.artefact import libraries
 from cluster.errors import WordloomError
 from cluster.session import LIBRARIES, session
+from serving import page
 
 
 def test_what_is_sent_is_the_program_alone_and_small() -> None:
     with submission.packed() as folder:
         sent = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
         assert {name.partition("/")[0] for name in sent} == {"wordloom.py", *submission.PACKAGES}
-        assert all(name.endswith(".py") for name in sent) and "ingest/wikipedia.py" in sent
+        assert {path.suffix for path in sent.values()} <= {
+            ".py",
+            *page.TYPES,
+        } and "ingest/wikipedia.py" in sent
+        assert page.files(folder / "serving" / "web").keys() == page.files().keys()
         assert sum(path.stat().st_size for path in sent.values()) < 2_000_000
     assert not folder.exists()
 
@@ -58,6 +63,7 @@ def test_no_two_jobs_have_one_id() -> None:
             "--output is 'o', below",
         ),
         (["serve", "--models", "home"], "--models is 'home', below"),
+        (["run", "--home", "s3://key:hidden@b/h"], "The address of s3://b has a password in it"),
         ([], "There is no command to submit"),
         (["run", "--home", "/h", "--set", "x"], "RAN"),
     ],

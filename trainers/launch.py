@@ -102,7 +102,8 @@ def _train(jobs: Sequence[TrainingJob], workers: int, device: str, reporter: Rep
     scaling, threads = _scaling(workers, device)
     # The board lives where the driver does: one on a node that is lost would take the training with it.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board: Any = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here).remote()
+    run = run_name(jobs)
+    board: Any = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here).remote(run)
     storage = jobs[-1].draft.making.child("ray")
     filesystem, inside = filesystem_of(storage.location)
     trainer = DataParallelTrainer(
@@ -111,7 +112,7 @@ def _train(jobs: Sequence[TrainingJob], workers: int, device: str, reporter: Rep
         backend_config=ClusterConfig(),
         scaling_config=scaling,
         run_config=RunConfig(
-            name="train",
+            name=run,
             storage_path=inside,
             storage_filesystem=None if storage.is_local else filesystem,
             failure_config=FailureConfig(max_failures=MAX_RESTARTS),
@@ -133,6 +134,12 @@ def _train(jobs: Sequence[TrainingJob], workers: int, device: str, reporter: Rep
         _raise_for(seen, fitting.error)
     ray.kill(board)
     jobs[-1].draft.making.delete()  # Ray Train's own notes
+
+
+def run_name(jobs: Sequence[TrainingJob]) -> str:
+    """The name of the Train run in Ray's dashboard and metrics, and of its folder:
+    ``train-embeddings-language-model``."""
+    return "-".join(["train", *(job.name.replace(" ", "-") for job in jobs)])
 
 
 def _raise_for(seen: Seen, error: BaseException | None) -> None:
@@ -328,9 +335,13 @@ class Seen:
 class Board:
     """The actor between the workers, who write, and the driver, who reads; carries the wish to stop back."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: str) -> None:
+        self._run = run
         self._seen = Seen()
         self._stop = False
+
+    def __repr__(self) -> str:
+        return self._run  # Ray's dashboard has no page for training: there the run stands among the actors
 
     def begin(self, number: int) -> None:
         self._seen.begun = self._seen.begun + 1 if self._seen.current == number else 1

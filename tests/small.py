@@ -18,14 +18,19 @@ SECTIONS = {
     "labelling": {"layers": 1, "units": 4, "channels": 2, "features": 4, "epochs": 1},
     "serving": {"port": 0},
 }
-# The same for the command line, where --set is known to every command.
-ASSIGNMENTS = [
-    word
-    for section, values in SECTIONS.items()
-    if section != "serving"
-    for key, value in values.items()
-    for word in ("--set", f"{section}.{key}={value}".replace("'", '"'))
-]
+
+
+def assignments(*sections: str) -> list[str]:
+    """Some of these for the command line, where --set is known to every command."""
+    return [
+        word
+        for section in sections
+        for key, value in SECTIONS[section].items()
+        for word in ("--set", f"{section}.{key}={value}".replace("'", '"'))
+    ]
+
+
+ASSIGNMENTS = assignments(*(section for section in SECTIONS if section != "serving"))
 
 
 def dump(folder: Path) -> Path:

@@ -112,7 +112,7 @@ def pins() -> list[str]:
 
 def job_id(command: Sequence[str]) -> str:
     """An id that no other job has: ``wordloom-run-20261125-221500-1f2e3d``."""
-    words = "-".join(word for word in command[:2] if word.replace("-", "").isalpha())
+    words = "-".join(word for word in command[:2] if word[:1].isalpha() and word.replace("-", "").isalpha())
     return f"wordloom-{words}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 

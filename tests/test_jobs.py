@@ -21,6 +21,7 @@ from cluster.session import ENVIRONMENT, OWN_ENVIRONMENT
 from cluster.store import Store
 from serving.client import ask
 from tests import small
+from tests.kept_artefacts import KEPT
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -210,13 +211,11 @@ def test_each_stage_is_a_job_by_either_way(head: dict[str, str], home: Path) -> 
 
 @pytest.mark.operate
 @pytest.mark.slow
-def test_serve_deploy_serves_what_deploy_serve_yaml_says(
-    head: dict[str, str], home: Path, tmp_path: Path
-) -> None:
+def test_serve_deploy_serves_what_deploy_serve_yaml_says(head: dict[str, str], tmp_path: Path) -> None:
     config = yaml.safe_load((ROOT / "deploy" / "serve.yaml").read_text(encoding="utf-8"))
     port = config["http_options"]["port"] = free_port()
     for application in config["applications"]:
-        application["args"]["models"] = str(home)
+        application["args"]["models"] = str(KEPT / "1")
     (tmp_path / "serve.yaml").write_text(yaml.safe_dump(config))
     address = ["--address", head["RAY_API_SERVER_ADDRESS"]]
 

@@ -51,6 +51,7 @@ def test_a_node_with_other_libraries_is_refused(monkeypatch: pytest.MonkeyPatch)
 def test_no_two_jobs_have_one_id() -> None:
     made = {submission.job_id(["train", "embeddings", "--x"]) for _ in range(100)}
     assert len(made) == 100 and all(each.startswith("wordloom-train-embeddings-2") for each in made)
+    assert submission.job_id(["run", "--home", "h"]).startswith("wordloom-run-2")
 
 
 @pytest.mark.parametrize(

@@ -61,4 +61,5 @@ def _page(board: dict[str, Any], prometheus: str) -> str:
                 found = json.load(reply)["data"]["result"]
             values = "; ".join(f"{' '.join(each['metric'].values())} {each['value'][1]}" for each in found)
             rows.append(f"<tr><th>{escape(panel['title'])}<td>{escape(values)}")
-    return f"<h1>{escape(board['title'])}</h1><table>{''.join(rows)}</table>"
+    again = '<meta http-equiv="refresh" content="5">'
+    return f"{again}<h1>{escape(board['title'])}</h1><table>{''.join(rows)}</table>"

@@ -55,7 +55,6 @@ def test_a_host_without_power_and_one_without_network_cost_no_byte_and_no_traini
     source.write_bytes(bz2.compress(b"".join(varied_pages(12_000_000, 11)), 1))
     with hosts.hosts(tmp_path) as there:
         there.start(1, 2, 3)
-        _refuse(there, source, tmp_path / "refused.log")
         _ingest(there, source, corpus, tmp_path / "ingest.log")
         there.start(4, 5)
         _train(there, corpus, tmp_path / "vectors", tmp_path / "training.log")
@@ -65,15 +64,6 @@ def test_a_host_without_power_and_one_without_network_cost_no_byte_and_no_traini
     made, alone = Artefact.open(corpus), Artefact.open(tmp_path / "alone")
     made.verify()
     assert (made.identity, made.manifest.files) == (alone.identity, alone.manifest.files)
-
-
-def _refuse(there: Hosts, source: Path, log: Path) -> None:
-    """Every host has a /tmp/ray of its own, as it would have any local path: nothing is begun there."""
-    command = ["ingest", "wikipedia", "--address", there.address, "--source", str(source)]
-    process = there.run(1, [*WORDLOOM, *command, "--output", "/tmp/ray/corpus"], log.name)
-    assert process.wait(PATIENCE) == 1
-    sentence = "'/tmp/ray/corpus' is a local path, another folder on every host: 2 of 2 other nodes"
-    assert sentence in log.read_text() and not (log.parent / "ray-1" / "corpus").exists(), log.read_text()
 
 
 def _ingest(there: Hosts, source: Path, corpus: Path, log: Path) -> None:

@@ -326,7 +326,7 @@ def test_ray_s_dashboard_shows_the_stages_by_name(live: Live, tmp_path: Path) ->
             board = page.frame_locator("iframe[title='Ray Data Dashboard']")
             board.get_by_text(re.compile("language-model .*1$")).first.wait_for()
             for panel in PANELS:
-                assert board.get_by_text(panel["title"], exact=True).count(), panel["title"]
+                board.get_by_text(panel["title"], exact=True).first.wait_for()
             page.screenshot(path=tmp_path / "metrics.png", full_page=True)
         finally:
             browser.close()

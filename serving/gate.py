@@ -30,6 +30,7 @@ class Gate:
     `models` maps the prefix of a kind's routes to the model that answers below it; each answer there names
     it in the headers ``X-Wordloom-Model`` (its kind), ``X-Wordloom-Version`` (its identity) and
     ``X-Wordloom-Lineage`` (what it was made from, nearest first: ``vocabulary=..., corpus=..., dump=...``).
+    A route that asks another model than its prefix's says so by `request.state.model`, and that one is named.
     Where `keys` hold some for the API, a request shows one (``Authorization: Bearer ...``) or gets 401, but
     for the paths in `keyless`. Each answer is counted in `traffic`. More
     than `most` requests at once get 503 with ``Retry-After``, before any of their bytes is read.
@@ -84,9 +85,11 @@ class Gate:
             return message
 
         async def named(message: Message) -> None:
-            nonlocal status, sent
+            nonlocal status, sent, added
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if (answering := state.get("model")) is not None:
+                    added = headers_of(answering)
                 MutableHeaders(scope=message).update(added)
             sent += len(message.get("body", b""))
             await send(message)

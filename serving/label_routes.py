@@ -4,7 +4,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from serving.frames import FrameError, Frames
@@ -36,7 +36,7 @@ class LabelledSequence(BaseModel):
 class LabelledSequences(BaseModel):
     results: list[LabelledSequence] = Field(description="One a sequence, in their order.")
     labels: int = Field(description="How many labels the model knows.")
-    model: str = Field(description="Which labeller answered; the headers name the first.")
+    model: str = Field(description="Which labeller answered; the headers name it too.")
 
 
 def label_routes(core: Labels | None, settings: ServingSettings, served: Model) -> APIRouter:
@@ -61,18 +61,19 @@ def label_routes(core: Labels | None, settings: ServingSettings, served: Model) 
         )
 
     @router.post("", summary="Label every frame of sequences")
-    def label(body: LabelsBody) -> LabelledSequences:
+    def label(request: Request, body: LabelsBody) -> LabelledSequences:
         """Each frame is read with those before it, and in models that read both ways with those behind it:
         a letter is read as a part of its word. What a frame is, the training of the model has decided."""
         if core is None:
             raise RefusedError(503, "not_ready", "The labeller is not ready; try again.", retry_after=1)
-        named = {served.name: core}
+        named = {served.name: (served, core)}
         if served.beside is not None and core.beside is not None:
-            named[served.beside.name] = core.beside
-        if (asked := named.get(body.model)) is None:
+            named[served.beside.name] = served.beside, core.beside
+        if body.model not in named:
             raise RefusedError(
                 404, "model_not_found", f"No labeller {body.model!r} is served; see /v1/models."
             )
+        request.state.model, asked = named[body.model]
         sequences = [
             [_decoded(reads, given, f"body.input.{number}.{place}") for place, given in enumerate(each)]
             for number, each in enumerate(body.input)

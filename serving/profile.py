@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cluster.errors import UsageError
 from cluster.session import joins
+from serving import haproxy
 
 DEFAULT, THROUGHPUT = "default", "throughput"
 PROFILES: dict[str, dict[str, str]] = {
@@ -66,3 +67,5 @@ def prepare(profile: str, address: str | None) -> None:
         own = tempfile.mkdtemp(prefix="wordloom-", dir="/tmp")
         for name, file in FILES.items():
             os.environ.setdefault(name, str(Path(own, file)))
+        if (program := haproxy.install(Path(own))) is not None:
+            os.environ.setdefault("RAY_SERVE_HAPROXY_BINARY_PATH", str(program))

@@ -352,15 +352,18 @@ def test_it_lives_and_is_ready(url: str) -> None:
 def test_the_labeller_that_reads_the_other_way_is_asked_by_its_name() -> None:
     cores = fakes()
     cores[LABELLING].beside = fakes()[LABELLING]
-    other = dataclasses.replace(ALL_MODELS[LABELLING], version="9" * 64)
+    other = dataclasses.replace(ALL_MODELS[LABELLING], version="9" * 64, lineage=(("sequences", "8" * 64),))
     found = {LABELLING: dataclasses.replace(ALL_MODELS[LABELLING], beside=other)}
     body = {"input": [IMAGES.example()]}
     with served(application.build({LABELLING: cores[LABELLING]}, found)) as address:
         listed = [each["id"] for each in requests.get(f"{address}/v1/models", timeout=10).json()["data"]]
         assert listed == [found[LABELLING].name, other.name]
-        for name in listed:
-            answer = requests.post(f"{address}/v1/labels", json=body | {"model": name}, timeout=10).json()
-            assert answer["model"] == name
+        for each in (found[LABELLING], other):
+            answer = requests.post(f"{address}/v1/labels", json=body | {"model": each.name}, timeout=10)
+            assert answer.json()["model"] == each.name
+            assert answer.headers["X-Wordloom-Version"] == each.version
+            lineage = ", ".join(f"{kind}={identity}" for kind, identity in each.lineage)
+            assert answer.headers["X-Wordloom-Lineage"] == lineage
         assert requests.post(f"{address}/v1/labels", json=body, timeout=10).json()["model"] == listed[0]
         refused = requests.post(f"{address}/v1/labels", json=body | {"model": "no"}, timeout=10)
         assert (refused.status_code, error(refused)["code"]) == (404, "model_not_found")

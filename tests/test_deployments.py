@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -18,7 +16,6 @@ import openai
 import pytest
 import ray
 import requests
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from ray.util.state import list_actors
 
@@ -35,7 +32,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 OLD_KEY, NEW_KEY = "a-key-that-signed-first", "a-key-that-signs-now"
 API_KEY = "a-key-that-a-client-shows"
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -353,48 +349,6 @@ def test_a_killed_replica_costs_no_wrong_answer(served: Served) -> None:
     print(dict(statuses))
     assert statuses[200] >= 500
     assert set(statuses) <= {200, 429, 503}
-
-
-@pytest.mark.slow
-def test_serve_run_serves_what_stands_in_serve_yaml(home: Path, tmp_path: Path) -> None:
-    deployments.stop()
-    port = free_port("127.0.0.1", 0)
-    described = yaml.safe_load((ROOT / "deploy" / "serve.yaml").read_text(encoding="utf-8"))
-    described["http_options"]["port"] = port
-    for each in described["applications"]:
-        each["args"]["models"] = str(home)
-    (tmp_path / "serve.yaml").write_text(yaml.safe_dump(described))
-    address = ray.get_runtime_context().gcs_address
-    command = [sys.executable, "-m", "ray.serve.scripts", "run", "--address", address, "--app-dir", str(ROOT)]
-    log = tmp_path / "log"
-    with (
-        log.open("w") as said,
-        subprocess.Popen(
-            [*command, str(tmp_path / "serve.yaml")],
-            stdout=said,
-            stderr=said,
-            cwd=ROOT,
-            start_new_session=True,
-        ) as process,
-    ):
-        try:
-            url, until = f"http://127.0.0.1:{port}", time.monotonic() + 300
-            while not _ready(url):
-                assert process.poll() is None and time.monotonic() < until, log.read_text()
-                time.sleep(0.5)
-            answers = client.ask(url)
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(60)
-    assert len(answers) > 15
-    assert {answer.status for answer in answers} == {200}
-
-
-def _ready(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/readyz", timeout=30).ok
-    except requests.ConnectionError:
-        return False
 
 
 @pytest.mark.slow

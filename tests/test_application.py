@@ -18,7 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from cluster import metrics
-from serving import application, client, reference
+from serving import application, client, gate, reference
 from serving.models import LABELLING, LANGUAGE_MODEL, VECTORS
 from serving.settings import ServingSettings
 from serving.text import Scored, Text
@@ -515,3 +515,23 @@ def test_the_access_log_names_routes_and_never_what_was_asked(caplog: pytest.Log
     ]
     assert lines[0]["version"] == "b" * 12
     assert "secret" not in caplog.text
+
+
+def test_a_share_of_the_answers_is_logged_and_every_defect(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO", logger="wordloom.access")
+    drawn = iter([0.1, 0.9, 0.2, 0.8])
+    monkeypatch.setattr(gate.random, "random", lambda: next(drawn))
+    cores = {LANGUAGE_MODEL: Text(FakeLanguageModel(fails_after=0))}
+    settings = ServingSettings(access_log_share=0.25)
+    with served(application.build(cores, {LANGUAGE_MODEL: MODELS[LANGUAGE_MODEL]}, settings)) as address:
+        for _ in range(4):
+            requests.get(f"{address}/v1/models", timeout=10)
+        requests.post(f"{address}/v1/text/generate", json={"length": 4}, timeout=10)
+    lines = [json.loads(record.message) for record in caplog.records if record.name == "wordloom.access"]
+    assert [(line["route"], line["status"]) for line in lines] == [
+        ("/v1/models", 200),
+        ("/v1/models", 200),
+        ("/v1/text/generate", 500),
+    ]

@@ -30,6 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -90,10 +91,20 @@ def sentiment(models: Path, given: argparse.Namespace) -> Figures:
             profile: stack.enter_context(serving(models / "sentiment", profile=profile)).port
             for profile in ("throughput", "default")
         }
-        for side in ("bare", "compiled", "bentoml", "litserve"):
+        pythons: dict[str, Path | None] = dict.fromkeys(side for side in SIDES.values() if side not in HEALTH)
+        try:
+            pythons |= dict.fromkeys(HEALTH, sides.peers(Path(given.peers)))
+        except RuntimeError as error:
+            reasons |= {f"over_{side}": str(error) for side in HEALTH}
+
+        def up(side: str) -> tuple[int, int]:
+            return stack.enter_context(sides.running(side, model, pythons[side]))
+
+        with ThreadPoolExecutor() as pool:  # each compiles for ten seconds
+            starting = {side: pool.submit(up, side) for side in pythons}
+        for side, started in starting.items():
             try:
-                python = sides.peers(Path(given.peers)) if side in HEALTH else None
-                ports[side] = stack.enter_context(sides.running(side, model, python))[0]
+                ports[side] = started.result()[0]
             except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
                 reasons[f"over_{side}"] = str(error)
         rates: dict[str, list[float]] = {side: [] for side in ports}

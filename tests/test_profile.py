@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,9 @@ def test_a_ray_of_our_own_is_prepared_and_the_users_settings_stay(environment: d
     assert environment["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"] == "9"
     folder = Path(environment["RAY_SERVE_HAPROXY_SOCKET_PATH"]).parent
     assert folder.stat().st_mode & 0o077 == 0
-    folder.rmdir()
+    program = Path(environment["RAY_SERVE_HAPROXY_BINARY_PATH"])
+    assert program.parent == folder and os.access(program, os.X_OK)
+    shutil.rmtree(folder)
 
 
 def test_the_default_profile_joins_any_cluster(environment: dict[str, str]) -> None:

@@ -119,6 +119,8 @@ def sentiment(models: Path, given: argparse.Namespace) -> Figures:
                     latencies = [each.seconds for each in answers]
                     rates[side].append(len(answers) / max(each.at + each.seconds for each in answers))
                     spread[side].append(float(np.percentile(latencies, 99) / np.percentile(latencies, 50)))
+                    said = f"{side}: {rates[side][-1]:.0f} requests/s, p99 over p50 {spread[side][-1]:.2f}"
+                    print(said, file=sys.stderr, flush=True)
     figures: Figures = {f"requests_per_s_{side}": statistics.median(each) for side, each in rates.items()}
     for name, side in SIDES.items():
         for prefix, profile in (("", "throughput"), ("default_", "default")):

@@ -16,16 +16,17 @@ newer.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
-import threading
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tests.ports import free_port
 
@@ -67,24 +68,25 @@ def running(side: str, model: str, python: Path | None = None) -> Iterator[tuple
         model,
         str(port),
     ]
-    with subprocess.Popen(
-        arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        said: list[str] = []
-        threading.Thread(target=lambda pipe: said.extend(pipe), args=(process.stderr,), daemon=True).start()
+    # A file, not a pipe, and a session of its own: BentoML's and LitServe's workers hold on to both.
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(
+            arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
+        ) as process,
+    ):
         try:
             _wait(f"http://127.0.0.1:{port}{HEALTH.get(side, '/docs')}", process, said)
             yield port, process.pid
         finally:
             process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
-def _wait(url: str, process: subprocess.Popen[str], said: list[str]) -> None:
+def _wait(url: str, process: subprocess.Popen[bytes], said: TextIO) -> None:
     until = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < until:
         try:
@@ -92,7 +94,8 @@ def _wait(url: str, process: subprocess.Popen[str], said: list[str]) -> None:
             return
         except OSError:
             time.sleep(0.2)
-    raise RuntimeError(f"The server did not come up: {''.join(said)[-500:]}")
+    said.seek(0)
+    raise RuntimeError(f"The server did not come up: {said.read()[-500:]}")
 
 
 def main() -> None:

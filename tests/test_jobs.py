@@ -15,10 +15,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cluster.session import ENVIRONMENT, OWN_ENVIRONMENT
 from cluster.store import Store
+from serving.client import ask
 from tests import small
+from tests.kept_artefacts import KEPT
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -204,6 +207,35 @@ def test_each_stage_is_a_job_by_either_way(head: dict[str, str], home: Path) -> 
     until(lambda: answers(url), lambda: wordloom(head, "job", "follow", "served").stdout)
     assert subprocess.run([str(RAY), "job", "stop", "served"], env=head, check=False).returncode == 0
     until(lambda: not answers(url), lambda: "it serves still")
+
+
+@pytest.mark.operate
+@pytest.mark.slow
+def test_serve_deploy_serves_what_deploy_serve_yaml_says(head: dict[str, str], tmp_path: Path) -> None:
+    config = yaml.safe_load((ROOT / "deploy" / "serve.yaml").read_text(encoding="utf-8"))
+    port = config["http_options"]["port"] = free_port()
+    for application in config["applications"]:
+        application["args"]["models"] = str(KEPT / "1")
+    (tmp_path / "serve.yaml").write_text(yaml.safe_dump(config))
+    address = ["--address", head["RAY_API_SERVER_ADDRESS"]]
+
+    def serve(*words: str) -> str:
+        done = subprocess.run(
+            [str(RAY.parent / "serve"), *words, *address],
+            env=head,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    serve("deploy", str(tmp_path / "serve.yaml"))
+    until(lambda: serve("status").count("status: RUNNING") == 4, lambda: serve("status"))
+    asked = ask(f"http://127.0.0.1:{port}")
+    assert asked and all(each.status == 200 for each in asked), asked
+    serve("shutdown", "--yes")
+    until(lambda: not answers(f"http://127.0.0.1:{port}/readyz"), lambda: serve("status"))
 
 
 @pytest.mark.operate

@@ -26,6 +26,8 @@ import yaml
 from cluster.metrics import METRICS, exported_name
 from tests import grafana, small
 from tests.ports import free_port
+from tests.test_ingest_kills import members
+from tests.test_profile import LOOPBACK, listening
 
 ROOT = Path(__file__).resolve().parent.parent
 RULES = ROOT / "deploy" / "prometheus"
@@ -331,6 +333,16 @@ def test_ray_s_dashboard_shows_the_stages_by_name(live: Live, tmp_path: Path) ->
         finally:
             browser.close()
     print(f"\nscreenshots: {sorted(map(str, tmp_path.glob('*.png')))}")
+
+
+@pytest.mark.operate
+@pytest.mark.slow
+def test_a_run_that_serves_listens_on_loopback_alone(live: Live) -> None:
+    live.until(lambda: "Serving until Ctrl-C" in live.said(), lambda: "it does not serve")
+    there = members(live.process.pid)
+    found = [each for each in listening() if each[2] in there]
+    assert live.port in {port for port, _, _ in found}
+    assert not [(port, there[pid]) for port, address, pid in found if address not in LOOPBACK]
 
 
 def _ask_a_little(port: int) -> None:

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
+from tests import small
 from trainers.vectors import WordVectors
 
-# One pass and a small language model: what is tested is the chain, not how good it can become.
+# One pass, a small language model, and what does not come from the dump as small as it can be: what is tested
+# is the chain, not how good it can become.
 REDUCED = [
     *("--set", "embeddings.epochs=1", "--set", "vocabulary.min_count=5"),
     *("--set", "language_model.epochs=1", "--set", "language_model.epoch_batches=40"),
+    *small.assignments("review_grammar", "word_images", "sentiment", "labelling"),
 ]
 
 

@@ -44,6 +44,7 @@ figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; }
 figure svg text { fill: currentColor; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.wide:focus-visible { outline: 2px solid var(--bar); outline-offset: 2px; }
 th, td { padding: .2rem .8rem .2rem 0; border-bottom: 1px solid var(--rule); text-align: left;
   vertical-align: top; overflow-wrap: break-word; }
 td.number, th.number { text-align: right; white-space: nowrap; }
@@ -94,9 +95,11 @@ class Report:
             for name, right in zip(columns, kinds, strict=True)
         )
         body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in listed)
+        named = caption or ", ".join(columns)
         said = f"<caption>{_safe(caption)}</caption>" if caption else ""
         self._parts.append(
-            f'<div class="wide"><table>{said}<thead><tr>{head}</tr></thead>'
+            f'<div class="wide" tabindex="0" role="group" aria-label="{_safe(named)}">'
+            f"<table>{said}<thead><tr>{head}</tr></thead>"
             f"<tbody>{body}</tbody></table></div>"
         )
 

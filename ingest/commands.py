@@ -149,6 +149,7 @@ def abstracts(options: Options) -> dict[str, Any]:
     from cluster.store import Store, summary
     from ingest import abstracts, arxiv, papers
     from ingest.corpus import Corpus
+    from ingest.corpus_report import beside
     from ingest.vocabulary import cut_vocabulary
 
     reporter = options.reporter()
@@ -168,7 +169,7 @@ def abstracts(options: Options) -> dict[str, Any]:
         found = papers.gathered(harvest, api)
     corpus = abstracts.ingest(found, options.output, settings["ingest"], settings["abstracts"], reporter)
     vocabulary = options.vocabulary or f"{str(options.output).rstrip('/')}/vocabulary"
-    cut = cut_vocabulary(Corpus(corpus), vocabulary, settings["vocabulary"], reporter)
+    cut = beside(cut_vocabulary(Corpus(corpus), vocabulary, settings["vocabulary"], reporter), reporter)
     return {"artefacts": [summary(corpus), summary(cut)]}
 
 
@@ -189,6 +190,7 @@ def ingest(options: Options, sections: Mapping[str, Mapping[str, Any]] | None = 
     from cluster.store import Store, summary
     from ingest import dump, texts, wikipedia
     from ingest.corpus import Corpus
+    from ingest.corpus_report import beside
     from ingest.vocabulary import cut_vocabulary
 
     reporter, where = options.reporter(), options.where()
@@ -213,7 +215,7 @@ def ingest(options: Options, sections: Mapping[str, Mapping[str, Any]] | None = 
     with session(options.address, cpus=cores(options.workers), home=options.output):
         corpus = wikipedia.ingest(found, options.output, settings["ingest"], reporter, options.workers)
     vocabulary = options.vocabulary or f"{str(options.output).rstrip('/')}/vocabulary"
-    cut = cut_vocabulary(Corpus(corpus), vocabulary, settings["vocabulary"], reporter)
+    cut = beside(cut_vocabulary(Corpus(corpus), vocabulary, settings["vocabulary"], reporter), reporter)
     return {"artefacts": [summary(corpus), summary(cut)]}
 
 
@@ -222,6 +224,7 @@ def reviews(options: Options) -> dict[str, Any]:
     settings = options.resolved({"sequences": options.named("tokeniser")})
     from cluster.store import Store, summary
     from ingest import source_file
+    from ingest.corpus_report import beside
     from ingest.reviews import ingest_reviews
     from ingest.sequence_pages import SequencePages
     from ingest.vocabulary import cut_vocabulary
@@ -232,7 +235,7 @@ def reviews(options: Options) -> dict[str, Any]:
     made = ingest_reviews(found, options.output, settings["sequences"], reporter)
     vocabulary = options.vocabulary or f"{str(options.output).rstrip('/')}/vocabulary"
     cut = cut_vocabulary(SequencePages(made), vocabulary, settings["vocabulary"], reporter)
-    return {"artefacts": [summary(made), summary(cut)]}
+    return {"artefacts": [summary(beside(each, reporter)) for each in (made, cut)]}
 
 
 def ingest_sequences(options: Options) -> dict[str, Any]:
@@ -242,6 +245,7 @@ def ingest_sequences(options: Options) -> dict[str, Any]:
     settings = options.resolved(columns)
     from cluster.store import Store, summary
     from ingest import source_file
+    from ingest.corpus_report import beside
     from ingest.letters import ingest_letters
     from ingest.sequence_files import ingest_sequence_files
 
@@ -253,7 +257,7 @@ def ingest_sequences(options: Options) -> dict[str, Any]:
         made = ingest_sequence_files(
             file, options.output, settings["sequences"], settings["columns"], reporter
         )
-    return {"artefacts": [summary(made)]}
+    return {"artefacts": [summary(beside(made, reporter))]}
 
 
 def places(store: Store) -> tuple[str, str]:

@@ -7,9 +7,10 @@ The artefact of kind ``corpus`` holds
 - ``redirects.parquet``: title and target of each redirect, in the order of the dump.
 
 Its manifest's ``counts``: ``pages``, ``tokens``, ``characters``, ``distinct_tokens``, ``redirects``,
-``dropped`` (reason -> pages), ``pages_in_dump`` (= pages + all dropped), ``losses`` (sentences: where the
-dump was cut or damaged) and ``shards`` (one `ShardCounts` each), from which a stream finds any block
-without opening a file.
+``dropped`` (reason -> pages), ``pages_in_dump`` (= pages + all dropped), ``bytes`` (``kept`` or reason ->
+bytes of the source: XML of pages, or rows; not of abstracts, nor before output version 2), ``losses``
+(sentences: where the dump was cut or damaged) and ``shards`` (one `ShardCounts` each), from which a stream
+finds any block without opening a file.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cluster import picture
+from cluster import picture, report
 from cluster.artefact import Artefact
-from cluster.progress import quantity
+from cluster.progress import Reporter, quantity
 from cluster.report import Kinds, Report
 from ingest import corpus, sequence_corpus, vocabulary
 from ingest.corpus import Corpus
@@ -44,6 +44,14 @@ def _corpus(page: Report, artefact: Artefact) -> None:
         for name, pages in fates.items()
         if pages
     )
+    if sizes := counts.get("bytes"):
+        whole = sum(sizes.values()) or 1
+        page.section("Bytes by what became of them")
+        page.bars(
+            (name, sizes[name], f"{quantity(sizes[name], 'B')} ({sizes[name] / whole:.1%})")
+            for name, pages in fates.items()
+            if pages
+        )
     if counts["losses"]:
         page.section("Losses")
         page.table(("what was cut or damaged",), [[sentence] for sentence in counts["losses"]])
@@ -88,6 +96,13 @@ KINDS: Kinds = {
     vocabulary.KIND: _vocabulary,
     sequence_corpus.KIND: _sequences,
 }
+
+
+def beside(made: Artefact, reporter: Reporter) -> Artefact:
+    """The artefact, its report written beside it unless one is there; where that fails it is only said."""
+    if not made.folder.exists(report.FILE) and (failed := report.attempt(made, KINDS)) is not None:
+        reporter.say(failed)
+    return made
 
 
 # what several show

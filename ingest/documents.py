@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 from cluster.connections import LIMIT
 from cluster.errors import WordloomError
 from ingest.files import open_file
-from ingest.pages import Page
+from ingest.pages import KEPT, Page
 from ingest.settings import TextSettings
 from ingest.web import Version
 
@@ -113,7 +113,8 @@ class Documents:
     """The documents of one split that are kept: iterate over it once.
 
     While it runs, `covered` is how many bytes of the split are done, and
-    ``seen == kept + sum(dropped.values())``.
+    ``seen == kept + sum(dropped.values())``. `sizes` are the bytes of the rows (of Parquet, of their
+    texts) by what became of them; of rows that are ``oversize`` or ``damaged``, which nobody holds, none.
     Raises WordloomError where a file is gone or is another one by now.
     """
 
@@ -122,6 +123,7 @@ class Documents:
         self.seen = 0
         self.kept = 0
         self.dropped = dict.fromkeys(DROPPED, 0)
+        self.sizes = dict.fromkeys((KEPT, *DROPPED), 0)
         self.redirects: list[tuple[str, str]] = []  # only a wiki has any
         self._split = split
         self._reading = split.reading
@@ -161,10 +163,17 @@ class Documents:
             rows = self._parquet(stream, part) if part.format == "parquet" else self._rows(stream, part)
             for place, offset, row in rows:
                 self.seen += 1
+                held = row[0] if part.format == "parquet" else row
+                size = len(held) if isinstance(held, bytes) else 0
                 try:
-                    yield self._page(part, offset, row)
+                    page = self._page(part, offset, row)
                 except _DroppedError as error:
                     self._drop(part, str(error), place)
+                    self.sizes[str(error)] += size
+                else:
+                    self.sizes[KEPT] += size
+                    page.size = size
+                    yield page
                 if part.format == "parquet":
                     continue
                 # How far a compressed file is, its own position says; of plain text, the row.

@@ -29,7 +29,8 @@ class SplitRecord:
     """What became of one split; written last, so a split with a record is finished.
 
     `runs` (token counts) and `redirects` name files below ``making/``; ``seen`` is kept pages plus all
-    `dropped`; `losses` are sentences.
+    `dropped`; `sizes` are bytes of the source by the same reasons and of what is ``kept``; `losses` are
+    sentences.
     """
 
     index: int
@@ -42,6 +43,7 @@ class SplitRecord:
     redirect_count: int = 0
     seen: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
     losses: list[str] = field(default_factory=list)
 
     @property
@@ -82,6 +84,7 @@ SCHEMA = pa.schema(
         ("redirect_count", pa.int64()),
         ("seen", pa.int64()),
         ("dropped", pa.map_(pa.string(), pa.int64())),
+        ("sizes", pa.map_(pa.string(), pa.int64())),
         ("losses", _STRINGS),
     ]
 )
@@ -183,7 +186,8 @@ class Ledger:
 def _records(table: pa.Table) -> Iterator[SplitRecord]:
     for row in table.to_pylist():
         files = {entry.pop("name"): entry for entry in row["files"]}
-        yield SplitRecord.from_json({**row, "files": files, "dropped": dict(row["dropped"])})
+        maps = {name: dict(row[name]) for name in ("dropped", "sizes")}
+        yield SplitRecord.from_json({**row, "files": files, **maps})
 
 
 def _row(record: SplitRecord) -> dict[str, Any]:

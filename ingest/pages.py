@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from lxml import etree
 
 from ingest.bzip2 import Loss
 
+KEPT = "kept"
 DROPPED = ("redirect", "namespace", "empty", "deleted", "model", "cut")
 BATCH = 1 << 20  # bytes of XML parsed at once; 0.2 to 8 MB measured the same
 PORTION = 1 << 18  # bytes looked at together at least
@@ -27,7 +28,8 @@ LARGEST_PAGE = 64 << 20  # a page of one revision is never larger; what is, is h
 MOST_TAGS = 1 << 20  # of one page, some 0.2 GB as a tree; 64 MiB of empty elements would take 2 GB
 
 PAGE = re.compile(rb"<page[\s>]")
-_CLOSE = b"</page>"
+_OPEN, _CLOSE = b"<page", b"</page>"
+_ROOT, _ROOT_END = b"<pages>", b"</pages>"
 _REVISION = re.compile(rb"<revision[\s>]")
 _TIMESTAMP = re.compile(rb"<timestamp>([^<]*)<")
 _TITLE = re.compile(rb"<title>([^<]*)<")
@@ -47,7 +49,8 @@ class Page:
     """One page with its latest revision.
 
     `namespace` is 0 for articles. `text` is the wiki markup. `redirect` is the title that a redirect
-    leads to (perhaps empty), None for any other page. `model` is the content model (``wikitext``), and
+    leads to (perhaps empty), None for any other page. `size` is the bytes that it takes in its source: of an
+    export the XML from ``<page`` to ``</page>``. `model` is the content model (``wikitext``), and
     `deleted` says that the text was hidden from the public. `held_out` says whether models train on it where
     the hash of its id does not decide that (see `ingest.shards.held_out`).
     """
@@ -61,6 +64,7 @@ class Page:
     model: str = "wikitext"
     deleted: bool = False
     held_out: bool | None = None
+    size: int = field(default=0, compare=False)
 
 
 class PageReader:
@@ -72,8 +76,11 @@ class PageReader:
     namespace) serves exports that have no ``<ns>``.
 
     Afterwards, and while it runs, ``seen == kept + sum(dropped.values())``; `dropped` has a count for each
-    reason of DROPPED; `redirects` holds (title, target) of the redirects in `namespaces`; `cut` is a
-    sentence if pages were dropped as cut: begun and not ended, not well-formed, or beyond all size.
+    reason of DROPPED. `sizes` has the bytes of their XML, from each ``<page`` to its ``</page>``, by the same
+    reasons and of those ``kept``; of a page that is cut what was held of it. So their sum is the XML of all
+    pages, however it is cut into chunks and splits. `redirects` holds (title, target) of the redirects in
+    `namespaces`; `cut` is a sentence if pages were dropped as cut: begun and not ended, not well-formed, or
+    beyond all size.
     """
 
     def __init__(
@@ -85,8 +92,10 @@ class PageReader:
         self.seen = 0
         self.kept = 0
         self.dropped = dict.fromkeys(DROPPED, 0)
+        self.sizes = dict.fromkeys((KEPT, *DROPPED), 0)
         self.redirects: list[tuple[str, str]] = []
         self.cut: str | None = None
+        self._let_go = 0  # bytes of the page that is being read, see _bounded
         self._chunks = chunks
         self._namespaces = frozenset(namespaces)
         self._prefixes = {prefix.casefold(): number for prefix, number in (prefixes or {}).items()}
@@ -137,7 +146,7 @@ class PageReader:
         while begin < stop:
             end = xml.rfind(_CLOSE, begin, min(begin + BATCH, stop))
             end = (end if end >= 0 else xml.index(_CLOSE, begin)) + len(_CLOSE)
-            batch, begin = b"".join((b"<pages>", view[begin:end], b"</pages>")), end
+            batch, begin = b"".join((_ROOT, view[begin:end], _ROOT_END)), end
             if len(batch) > 2 * MOST_TAGS:  # one page, too large to be a batch with others
                 yield from self._one_by_one(batch)
                 continue
@@ -146,8 +155,9 @@ class PageReader:
             except etree.XMLSyntaxError:
                 yield from self._one_by_one(batch)
             else:
+                ruler = _Ruler(batch, len(_ROOT))
                 for element in root:
-                    yield from self._judged(element)
+                    yield from self._judged(element, ruler)
 
     def _one_by_one(self, batch: bytes) -> Iterator[Page]:
         """The pages of a batch that is no well-formed XML as a whole: those that are, are kept."""
@@ -166,32 +176,37 @@ class PageReader:
             except etree.XMLSyntaxError as error:
                 self._abandon(piece, f"it is not well-formed XML ({_line(error.msg)})")
             else:
-                yield from self._judged(element)
+                yield from self._judged(element, _Ruler(piece))
 
-    def _judged(self, element: etree._Element) -> Iterator[Page]:
-        """The page, if it is kept; counted in any case."""
+    def _judged(self, element: etree._Element, ruler: _Ruler) -> Iterator[Page]:
+        """The page, if it is kept; counted in any case. `ruler` measures it."""
         if element.tag != "page":
             if str(element.tag).endswith("}page"):
                 self.seen += 1
-                self._drop_cut(element.findtext("{*}title") or "", "it has an XML namespace of its own")
+                size = ruler.measured() + self._taken()
+                title = element.findtext("{*}title") or ""
+                self._drop_cut(title, "it has an XML namespace of its own", size)
             return
         self.seen += 1
         try:
             # Most pages of a whole dump are talk, files and the like: their revisions are not looked at.
             namespace = element.findtext("ns")
             if namespace is not None and self._elsewhere(int(namespace)):
-                self.dropped["namespace"] += 1
+                self._drop("namespace", ruler.measured() + self._taken())
                 return
             page = self._page(element)
         except ValueError as error:
-            self._drop_cut(element.findtext("title") or "", f"its ids cannot be read ({error})")
+            size = ruler.measured() + self._taken()
+            self._drop_cut(element.findtext("title") or "", f"its ids cannot be read ({error})", size)
             return
+        page.size = size = ruler.measured(len(page.text)) + self._taken()
         reason = self._reason(page)
         if reason is None:
             self.kept += 1
+            self.sizes[KEPT] += size
             yield page
             return
-        self.dropped[reason] += 1
+        self._drop(reason, size)
         if reason == "redirect":
             self.redirects.append((page.title, page.redirect or ""))
 
@@ -259,11 +274,13 @@ class PageReader:
         """What is kept of a page that has not ended: of a long history only the latest revision so far."""
         if len(rest) < LARGE_PAGE:
             return rest
+        before = len(rest)
         begins = [match.start() for match in _REVISION.finditer(rest)]
         if len(begins) > 2:
             whole = [rest[a:b] for a, b in pairwise(begins)]
             latest = max(enumerate(whole), key=lambda each: (_when(each[1]), each[0]))[1]
             rest = rest[: begins[0]] + latest + rest[begins[-1] :]
+            self._let_go += before - len(rest)
         if len(rest) < LARGEST_PAGE:
             return rest
         self._abandon(rest, f"it is larger than {LARGEST_PAGE >> 20} MiB")
@@ -275,13 +292,45 @@ class PageReader:
         if begun is not None:
             self.seen += 1
             title = _TITLE.search(piece, begun.start())
-            self._drop_cut(title[1].decode("utf-8", "replace") if title else "", why)
+            size = len(piece) - begun.start() + self._taken()
+            self._drop_cut(title[1].decode("utf-8", "replace") if title else "", why, size)
 
-    def _drop_cut(self, title: str, why: str) -> None:
-        self.dropped["cut"] += 1
+    def _taken(self) -> int:
+        """The bytes that were let go of the page that is counted now: they are counted once."""
+        taken, self._let_go = self._let_go, 0
+        return taken
+
+    def _drop(self, reason: str, size: int) -> None:
+        self.dropped[reason] += 1
+        self.sizes[reason] += size
+
+    def _drop_cut(self, title: str, why: str, size: int) -> None:
+        self._drop("cut", size)
         if self.cut is None:
             name = f"The page {title!r}" if title else "A page"
             self.cut = f"{name} is dropped behind {self.seen - 1:,} others of its split: {why}."
+
+
+class _Ruler:
+    """Measures the pages in some XML, one after the other from the place `at` on, in bytes.
+
+    The text of most is known by then and need not be searched for their end: that took a sixth of all that
+    reading pages takes. (A page that hides a ``</page>`` in a comment may end there: a hostile file can move
+    bytes from one page to another.)
+    """
+
+    def __init__(self, xml: bytes, at: int = 0) -> None:
+        self._xml = xml
+        self._at = at
+
+    def measured(self, least: int = 0) -> int:
+        """The size of the next page, of which `least` bytes are known to be there."""
+        begin = self._xml.find(_OPEN, self._at)
+        end = self._xml.find(_CLOSE, begin + least) if begin >= 0 else -1
+        if end < 0:
+            return 0
+        self._at = end + len(_CLOSE)
+        return self._at - begin
 
 
 def _time(revision: etree._Element) -> str:

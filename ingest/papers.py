@@ -107,6 +107,7 @@ class PaperPages:
         self.kept = len(split.papers)
         self.dropped = {"empty": 0, **split.dropped}
         self.seen = self.kept + sum(self.dropped.values())
+        self.sizes: dict[str, int] = {}
         self.redirects: list[tuple[str, str]] = []
         self.covered = 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ from ingest import bzip2
 from ingest.documents import Documents, DocumentSplit
 from ingest.ledger import SplitRecord, note
 from ingest.markup import Stripper
-from ingest.pages import Page, PageReader
+from ingest.pages import KEPT, Page, PageReader
 from ingest.papers import PaperSplit
 from ingest.settings import IngestSettings
 from ingest.shards import write_shard
@@ -38,12 +38,15 @@ AnySplit = Split | DocumentSplit | PaperSplit
 
 class Reading(Protocol):
     """The pages of one split, iterated over once. `covered` is how many bytes of the split are done;
-    ``seen == kept + sum(dropped.values())``; `redirects` are (title, target), `sentences` what was lost.
+    ``seen == kept + sum(dropped.values())``; `sizes` are bytes of the source by the same reasons and
+    of what is ``kept``, empty where nobody measures them; `redirects` are (title, target), `sentences` what
+    was lost.
     """
 
     seen: int
     kept: int
     dropped: dict[str, int]
+    sizes: dict[str, int]
     redirects: list[tuple[str, str]]
 
     @property
@@ -82,7 +85,7 @@ class ShardMaker:
         stripper = Stripper(prefixes) if settings.markup == "strip" else None
         batch = _Batch()
         heard = time.monotonic()
-        emptied = 0
+        emptied = emptied_bytes = 0
         for page in reader:
             text, categories = page.text, None
             if stripper is not None:
@@ -90,6 +93,7 @@ class ShardMaker:
                 text, categories = stripped.text, stripped.categories
                 if not text:  # nothing but templates, tables and the like
                     emptied += 1
+                    emptied_bytes += page.size
                     continue
             batch.add(page, text, categories)
             if batch.characters >= SHARD_CHARACTERS or len(batch.pages) >= SHARD_PAGES:
@@ -110,7 +114,8 @@ class ShardMaker:
             record,
             redirect_count=len(reader.redirects),
             seen=reader.seen,
-            dropped={**reader.dropped, "empty": reader.dropped["empty"] + emptied},
+            dropped=_moved(reader.dropped, {"empty": emptied}),
+            sizes=_moved(reader.sizes, {"empty": emptied_bytes, KEPT: -emptied_bytes}),
             losses=reader.sentences(),
         )
         note(self._making, record)
@@ -182,6 +187,11 @@ def _reading(split: AnySplit, settings: IngestSettings) -> Reading:
     if isinstance(split, PaperSplit):
         return split.reading()
     return Documents(split) if isinstance(split, DocumentSplit) else _ExportPages(split, settings)
+
+
+def _moved(counts: Mapping[str, int], by: Mapping[str, int]) -> dict[str, int]:
+    """Counts after what came out later; none where nobody counted."""
+    return {name: count + by.get(name, 0) for name, count in counts.items()}
 
 
 def _measure(split: AnySplit, record: SplitRecord) -> None:

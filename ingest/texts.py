@@ -32,7 +32,7 @@ from ingest.settings import TextSettings
 from ingest.web import Version, is_web, without_query
 
 # Raise by one whenever the same files and settings give other shards (tests/test_texts.py guards it).
-OUTPUT_VERSION = 1
+OUTPUT_VERSION = 2
 HEAD = 1 << 16  # bytes of content that are looked at
 
 _JSON_NAME = re.compile(r"\.(jsonl|ndjson|json)(\.(gz|bz2|xz|zst|zstd))?$", re.IGNORECASE)

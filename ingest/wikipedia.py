@@ -22,7 +22,6 @@ import pyarrow.parquet as pq
 import ray
 import ray.data
 
-from cluster import report
 from cluster.artefact import DRAFT, MAKING, Artefact, Draft, Input, identity_of, settings_dict
 from cluster.errors import WordloomError
 from cluster.folder import FileRecord, Folder
@@ -40,7 +39,7 @@ from ingest.texts import Texts
 from ingest.vocabulary import FAN_IN, merge_runs
 
 # Raise by one whenever the same dump and settings give other shards (tests/test_golden_ingest.py guards it).
-OUTPUT_VERSION = 1
+OUTPUT_VERSION = 2
 
 Source = Dump | Texts
 # Ray's own default is to try for ever, which a split that kills every worker (too large for its memory, say)
@@ -270,7 +269,7 @@ def publish(
     shards: list[ShardCounts] = []
     files: dict[str, FileRecord] = {}
     runs, moved, losses = list[str](), list[str](), list[str]()
-    dropped: Counter[str] = Counter()
+    dropped, sizes = Counter[str](), Counter[str]()
     seen = redirects = 0
     for record in records:
         shards += record.shards
@@ -279,6 +278,7 @@ def publish(
         moved += record.redirects
         losses += record.losses
         dropped.update(record.dropped)
+        sizes.update(record.sizes)
         seen += record.seen
         redirects += record.redirect_count
     pages = sum(shard.pages for shard in shards)
@@ -300,6 +300,7 @@ def publish(
         "pages": pages,
         "pages_in_dump": seen,
         "dropped": dict(dropped),
+        **({"bytes": dict(sizes)} if sizes else {}),
         "tokens": tokens,
         "characters": sum(shard.characters for shard in shards),
         "distinct_tokens": distinct,
@@ -313,9 +314,7 @@ def publish(
         f"{distinct:,} distinct, {len(shards):,} shards"
     )
     made = draft.publish(counts, files, {"speed": list(speed)} if speed else None)
-    if (failed := report.attempt(made, corpus_report.KINDS)) is not None:
-        reporter.say(failed)
-    return made
+    return corpus_report.beside(made, reporter)
 
 
 def _nothing(source: Source | Papers, seen: int, dropped: Counter[str], losses: list[str]) -> str:

@@ -6,6 +6,7 @@ Screenshots lie in pytest's temporary folder; each shape's test prints where.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,14 +14,20 @@ from typing import Any
 
 import pytest
 
+from cluster import report
+from cluster.artefact import Artefact
+from ingest.settings import IngestSettings
 from serving import application, models
+from serving.keys import Keys, Secrets
 from serving.labels import Labels
 from serving.sentiment import Sentiment
 from serving.settings import ServingSettings
 from serving.text import Text
 from serving.words import Words
-from tests import page_models
+from tests import kept_artefacts, page_models
 from tests.test_application import served
+from tests.test_wikipedia import by_hand, plain_dump, some_pages
+from trainers import comparison, model_report
 from trainers.generation import CharacterModel
 from trainers.sentiment_model import SentimentModel
 
@@ -80,7 +87,7 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Visit:
     """A page in a browser of a certain shape, and what it asked for and complained of."""
 
-    def __init__(self, context: Any, url: str) -> None:
+    def __init__(self, context: Any, url: str, *, ready: bool = True) -> None:
         self.url = url
         self.page = context.new_page()
         self.page.set_default_timeout(PATIENCE)
@@ -91,7 +98,8 @@ class Visit:
         self.page.on("request", self._asked)
         playwright.expect.set_options(timeout=PATIENCE)
         self.page.goto(f"{url}/")
-        expect(self.page.get_by_role("main")).to_have_attribute("aria-busy", "false")
+        if ready:
+            expect(self.page.get_by_role("main")).to_have_attribute("aria-busy", "false")
 
     def _said(self, message: Any) -> None:
         if message.type in ("error", "warning"):
@@ -110,11 +118,11 @@ class Visit:
 
 
 @contextlib.contextmanager
-def visiting(browser: Any, url: str, shape: str = "light") -> Iterator[Visit]:
+def visiting(browser: Any, url: str, shape: str = "light", *, ready: bool = True) -> Iterator[Visit]:
     """A visit that must end without a complaint and without a request to anybody else."""
     context = browser.new_context(**SHAPES[shape])
     try:
-        visit = Visit(context, url)
+        visit = Visit(context, url, ready=ready)
         yield visit
         assert not visit.complaints
         assert not visit.elsewhere
@@ -239,6 +247,49 @@ def test_a_word_is_read_while_it_is_drawn(browser: Any, site: str) -> None:
         expect(panel.locator(".letters").first.locator("li")).to_have_count(3)
 
 
+class Finger:
+    """A finger on the screen, as the browser's own input hears it: it would scroll the page where it may."""
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self._session = visit.page.context.new_cdp_session(visit.page)
+
+    def stroke(self, points: list[tuple[float, float]], steps: int = 4) -> float:
+        """Goes along the points of the window; how far the page scrolled meanwhile, in pixels."""
+        before = self._visit.page.evaluate("scrollY")
+        path = [points[0]]
+        for (x, y), (to_x, to_y) in itertools.pairwise(points):
+            path += [(x + (to_x - x) * n / steps, y + (to_y - y) * n / steps) for n in range(1, steps + 1)]
+        for place, (x, y) in enumerate(path):
+            self._touch("touchMove" if place else "touchStart", [{"x": x, "y": y}])
+        self._touch("touchEnd", [])
+        self._visit.page.wait_for_timeout(100)  # a scroll comes with a later frame
+        return float(self._visit.page.evaluate("scrollY")) - before
+
+    def _touch(self, kind: str, points: list[dict[str, float]]) -> None:
+        self._session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
+def test_a_word_is_drawn_with_a_finger_and_the_page_stays_where_it_is(browser: Any, site: str) -> None:
+    with visiting(browser, site, "narrow") as visit:
+        panel = visit.open("Handwriting")
+        finger = Finger(visit)
+        # On the text above the cells the same finger does scroll: what stays below could have moved.
+        lead = panel.locator(".lead").bounding_box()
+        assert finger.stroke([(lead["x"] + 90, lead["y"] + 9), (lead["x"] + 90, 9)]) > 50
+        for place, letter in enumerate("lot"):
+            cell = panel.locator(".ink").nth(place)
+            cell.scroll_into_view_if_needed()
+            box = cell.bounding_box()
+            for stroke in page_models.STROKES[letter]:
+                points = [
+                    (box["x"] + x / 100 * box["width"], box["y"] + y / 150 * box["height"]) for x, y in stroke
+                ]
+                assert finger.stroke(points) == 0
+            expect(panel.locator(".word-read").first).to_have_text("lot"[: place + 1])
+        expect(panel.locator(".word-read")).to_have_text(["lot", "lot"])
+
+
 def test_a_letter_can_be_set_bit_by_bit_with_the_keyboard(browser: Any, site: str) -> None:
     with visiting(browser, site) as visit:
         panel = visit.open("Handwriting")
@@ -309,6 +360,48 @@ def test_about_shows_versions_lineage_figures_and_live_requests(browser: Any, si
         expect(row.locator("td").nth(1)).to_have_text(str(before + 1))
 
 
+def test_a_server_with_keys_asks_for_one_and_the_page_keeps_it_to_itself(
+    browser: Any, home: Path, album: Path
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = {models.VECTORS: models.find(str(home))[models.VECTORS]}
+    cores = {models.VECTORS: Words.open(found[models.VECTORS].location)}
+    right, wrong = "a-key-of-this-test", "another-key-of-this-test"
+    keys = Keys(Secrets((b"signs-states-of-this-test",)), Secrets((right.encode(),)))
+    with (
+        served(application.build(cores, found, keys=keys)) as url,
+        visiting(browser, url, ready=False) as visit,
+    ):
+        page = visit.page
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        form = page.get_by_role("form", name="This server answers only those who have a key")
+        expect(form.get_by_label("Key")).to_be_focused()
+        expect(page.locator("main > section:visible")).to_have_count(0)
+        assert not axe.run(page).response["violations"]
+        page.screenshot(path=album / "key-light.png")
+        form.get_by_label("Key").fill(wrong)
+        form.get_by_label("Key").press("Enter")
+        expect(form.get_by_role("alert")).to_have_text(
+            "The server does not know this key; check it and enter it again."
+        )
+        assert form.get_by_label("Key").input_value() == ""
+        form.get_by_label("Key").fill(right)
+        form.get_by_role("button", name="Use it").click()
+        expect(page.locator("#near li")).to_have_count(12)
+        expect(form).to_be_hidden()
+        expect(visit.open("About").locator("tbody tr").first).to_be_visible()
+        stored = page.evaluate("[document.cookie, localStorage.length, sessionStorage.length, location.href]")
+        assert stored == ["", 0, 0, f"{url}/#about"]
+        assert not any(right in address or wrong in address for address in asked)
+        # Forgotten with the page.
+        page.reload()
+        expect(form.get_by_label("Key")).to_be_focused()
+        # Chromium notes each answer that is an error; these were asked for.
+        assert all("401" in each for each in visit.complaints)
+        visit.complaints.clear()
+
+
 def test_a_kind_without_a_model_says_what_makes_one(browser: Any, home: Path) -> None:
     found = {models.VECTORS: models.find(str(home))[models.VECTORS]}
     cores = {models.VECTORS: Words.open(found[models.VECTORS].location)}
@@ -335,6 +428,41 @@ def test_every_panel_is_accessible_fits_and_has_its_picture(
     assert len(list(album.glob(f"*-{shape}.png"))) == len(PANELS)
     with capsys.disabled():
         print(f"\nscreenshots: {album}/*-{shape}.png")
+
+
+def test_every_report_is_accessible_and_asks_nobody_in_light_and_dark(
+    browser: Any, home: Path, album: Path, tmp_path: Path
+) -> None:
+    """The artefacts of a home, a corpus, and two models side by side."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    corpus = tmp_path / "corpus" / "a"
+    by_hand(plain_dump(tmp_path, some_pages(30)), corpus, IngestSettings())
+    pages: dict[str, Path] = {}
+    for manifest in [*home.glob("*/*/manifest.json"), corpus / "manifest.json"]:
+        artefact = Artefact.open(manifest.parent)
+        pages[artefact.kind] = tmp_path / f"{artefact.kind}.html"
+        report.made(artefact, model_report.KINDS).save(str(pages[artefact.kind]))
+    two = [Artefact.open(home / "labelling" / name) for name in ("both", "forward")]
+    pages["comparison"] = tmp_path / "comparison.html"
+    comparison.compare(*two).report().save(str(pages["comparison"]))
+    assert pages.keys() == {*kept_artefacts.KINDS, "comparison"}
+    for scheme, (name, path) in itertools.product(("light", "dark"), pages.items()):
+        shape = SHAPES[scheme]
+        complaints: list[str] = []
+        asked: list[str] = []
+        with contextlib.closing(browser.new_context(**shape)) as context:
+            page = context.new_page()
+            page.on("console", lambda message, heard=complaints: heard.append(message.text))
+            page.on("request", lambda request, heard=asked: heard.append(request.url))
+            page.goto(path.as_uri())
+            page.screenshot(path=album / f"report-{name}-{scheme}.png", full_page=True)
+        assert not complaints and asked == [path.as_uri()], name
+        # The page's own policy lets no script run, axe's neither.
+        with contextlib.closing(browser.new_context(**shape, bypass_csp=True)) as context:
+            page = context.new_page()
+            page.goto(path.as_uri())
+            found = axe.run(page)
+            assert not found.response["violations"], (name, scheme, found.generate_report())
 
 
 def fill(visit: Visit, panel: str) -> None:

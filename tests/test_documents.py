@@ -62,6 +62,9 @@ def test_rows_are_kept_or_dropped_for_a_reason_and_the_places_are_named(tmp_path
     assert [page.title for page in pages] == ["Cat", "12", "x-1", "", ""]
     assert [page.page_id for page in pages][::4] == [7, 9] and pages[1].page_id == 12
     assert reader.dropped == DROPPED
+    kept, empty = [*ROWS[:3], ROWS[4], ROWS[-1]], ROWS[10]
+    assert reader.sizes["kept"] == sum(map(len, kept)) == sum(each.size for each in pages)
+    assert reader.sizes["empty"] == len(empty) and sum(reader.sizes.values()) == sum(map(len, ROWS))
     said = " ".join(reader.sentences())
     place = b"\n".join(ROWS).index(b"not json")
     assert f"byte {place:,}" in said

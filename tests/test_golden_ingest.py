@@ -37,8 +37,8 @@ PAGES = [
 ]
 
 CORPUS = {
-    ("unicode", "strip"): (1, "db6dbccb9d1e7e87"),
-    ("reference", "keep"): (1, "4d43330ba45c3045"),
+    ("unicode", "strip"): (2, "4e5475d487a478b6"),
+    ("reference", "keep"): (2, "a6f049c6710b46f4"),
 }
 VOCABULARY = (1, "938b057a2288d63c")
 SEQUENCES = (1, "464440e31e4d51c1")

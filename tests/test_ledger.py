@@ -48,6 +48,7 @@ def finish(folder: Folder, index: int) -> SplitRecord:
         redirect_count=1,
         seen=4,
         dropped={"redirect": 1, "empty": 0},
+        sizes={"kept": 300, "redirect": 40, "empty": 0},
         losses=["A page was cut."] if index == 4 else [],
     )
     note(folder.child("making"), record)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ingest import pages
 from ingest.bzip2 import Loss
-from ingest.pages import DROPPED, Page, PageReader
+from ingest.pages import DROPPED, KEPT, Page, PageReader
 
 
 def page(
@@ -35,6 +35,7 @@ def reader(xml: str | Iterable[bytes | Loss], **options: object) -> tuple[PageRe
     kept = list(made)
     assert made.seen == made.kept + sum(made.dropped.values())
     assert made.kept == len(kept) and set(made.dropped) == set(DROPPED)
+    assert set(made.sizes) == {KEPT, *DROPPED} and made.sizes[KEPT] == sum(each.size for each in kept)
     return made, kept
 
 
@@ -93,11 +94,12 @@ def test_a_long_history_needs_no_more_memory_than_its_latest_revisions(
         yield b"</page>"
 
     tracemalloc.start()
-    _, (one,) = reader(chunks())
+    made, (one,) = reader(chunks())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert one.revision_id == 300 and one.text.endswith("word 300")
     assert peak < 5_000_000  # of 60 MB
+    assert made.sizes[KEPT] == sum(map(len, chunks()))  # what was let go is counted
 
 
 def test_memory_stays_flat_over_any_number_of_pages() -> None:
@@ -124,7 +126,24 @@ def test_chunks_may_be_cut_anywhere(data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(xml)), max_size=8)))
     pieces = [xml[a:b] for a, b in zip([0, *cuts], [*cuts, len(xml)], strict=True)]
     made, kept = reader(pieces)
-    assert (made.dropped, kept) == (reader([xml])[0].dropped, reader([xml])[1])
+    whole, wanted = reader([xml])
+    assert (made.dropped, made.sizes, kept) == (whole.dropped, whole.sizes, wanted)
+
+
+def test_the_bytes_by_reason_are_those_of_the_pages_xml() -> None:
+    one, talk = page(1, "Größe 東京"), page(2, ns=1)
+    moved = page(3, "#REDIRECT [[Elsewhere]]", extra='<redirect title="Elsewhere" />')
+    broken, foreign = page(4).replace("</revision>", ""), page(5).replace("<page>", '<page xmlns="x">')
+    cut = "<page><title>Cut</title><ns>0</ns>"
+    # Broken XML is read page by page, the rest as a batch: with both, and with the whole ones alone.
+    for pieces in ([one, talk, moved, foreign], [one, talk, moved, broken, foreign, cut]):
+        made, _ = reader("<mediawiki>" + "\n ".join(pieces) + "\n")
+        there = {KEPT: [one], "namespace": [talk], "redirect": [moved]}
+        there["cut"] = [each for each in pieces if each not in (one, talk, moved)]
+        sizes = {why: sum(len(each.strip().encode()) for each in some) for why, some in there.items()}
+        if cut in pieces:
+            sizes["cut"] += len("\n")  # it goes on to the end of the file
+        assert made.sizes == {**dict.fromkeys((KEPT, *DROPPED), 0), **sizes}
 
 
 def test_what_stands_before_and_between_pages_is_passed_over() -> None:

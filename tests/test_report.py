@@ -205,7 +205,8 @@ def test_the_speed_over_time_is_that_which_the_run_noted(tmp_path: Path) -> None
 def test_ingest_leaves_a_report_beside_the_corpus(tmp_path: Path) -> None:
     by_hand(plain_dump(tmp_path, some_pages(30)), tmp_path / "corpus", IngestSettings())
     words = Reader((tmp_path / "corpus" / report.FILE).read_text("utf-8")).words
-    assert "Pages by what became of them" in words
+    assert "Pages by what became of them" in words and "Bytes by what became of them" in words
+    assert re.search(r"redirect[\d.]+ B \([\d.]+%\)", words)
     assert not [name for name in Artefact.open(tmp_path / "corpus").manifest.files if name in report.VIEWS]
 
 

@@ -38,6 +38,13 @@ def test_every_page_is_kept_or_dropped_for_a_reason(tmp_path: Path) -> None:
     assert record.pages == 2
     assert record.dropped == {"redirect": 1, "namespace": 1, "empty": 2, "deleted": 0, "model": 0, "cut": 0}
     assert record.seen == len(PAGES) == record.pages + sum(record.dropped.values())
+    sizes = [len(each.strip().encode()) for each in PAGES]  # a page that is stripped to nothing is empty, too
+    assert {why: size for why, size in record.sizes.items() if size} == {
+        "kept": sizes[0] + sizes[5],
+        "redirect": sizes[1],
+        "namespace": sizes[2],
+        "empty": sizes[3] + sizes[4],
+    }
     assert record.losses == []
     out = Folder(tmp_path / "out")
     texts = read_texts(out, "shards/00000.parquet")

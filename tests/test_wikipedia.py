@@ -80,6 +80,9 @@ def test_kept_and_dropped_pages_add_up_in_the_manifest(tmp_path: Path) -> None:
     assert counts["pages"] == 90
     assert counts["dropped"]["redirect"] == counts["redirects"] == 10
     assert counts["pages_in_dump"] == 100 == counts["pages"] + sum(counts["dropped"].values())
+    pages = [each.strip() for each in some_pages(100)]
+    assert sum(counts["bytes"].values()) == sum(map(len, pages))  # though the splits cut pages apart
+    assert counts["bytes"]["redirect"] == sum(map(len, pages[5::10]))
     assert counts["losses"] == []
     assert sum(shard["tokens"] for shard in counts["shards"]) == counts["tokens"]
 

@@ -101,7 +101,7 @@ def _sentiment(page: Report, artefact: Artefact) -> None:
     rows = [["this model", found["accuracy"], found["f1"], found["auc"], found["log_loss"]]]
     if base:
         rows.append([f"{base['name']}, cost {base['cost']}", base["accuracy"], None, base["auc"], None])
-    page.table(("", "accuracy", "F1", "area under ROC", "log loss, nats"), rows)
+    page.table(("judged by", "accuracy", "F1", "area under ROC", "log loss, nats"), rows)
     _learning(page, artefact)
     _confusion(page, found["confusion"], found["labels"])
     page.section("Calibration")
@@ -111,8 +111,8 @@ def _sentiment(page: Report, artefact: Artefact) -> None:
         "How often it is right where it is so sure; on the dotted line it is as good as its word.",
     )
     _by_length(page, found.get("by_length"), "words", "reviews")
-    page.section("The worst mistakes")
-    page.table(
+    _mistakes(
+        page,
         ("given", "read as", "probability", "text"),
         [
             [each["label"], each["predicted"], each["probability"], each["text"]]
@@ -133,7 +133,7 @@ def _labelling(page: Report, artefact: Artefact) -> None:
     if base := found.get("baseline"):
         rows.append([base["name"], base["letter_error"], None, None])
     page.table(
-        ("", "frames wrong", "frames wrong, mean over sequences", "sequences with a wrong frame"), rows
+        ("read by", "frames wrong", "frames wrong, mean over sequences", "sequences with a wrong frame"), rows
     )
     _learning(page, artefact)
     if "confusion" in found:
@@ -157,8 +157,8 @@ def _labelling(page: Report, artefact: Artefact) -> None:
             "How often it is right where it is so sure; on the dotted line it is as good as its word.",
         )
     _by_length(page, found.get("by_length"), "frames", "sequences")
-    page.section("The worst mistakes")
-    page.table(
+    _mistakes(
+        page,
         ("is", "read as", "log-probability of the truth"),
         [[each["is"], each["read"], each["log_probability"]] for each in found["worst"][:MISTAKES]],
     )
@@ -223,6 +223,14 @@ def _confusion(page: Report, counts: Sequence[Sequence[int]], labels: Sequence[s
     page.picture(
         "confusion", made, "Each row is a label as it is given, darker where it is read so more often."
     )
+
+
+def _mistakes(page: Report, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    page.section("The worst mistakes")
+    if rows:
+        page.table(columns, rows)
+    else:
+        page.text("There are none: everything was read as it was given.")
 
 
 def _by_length(page: Report, groups: Sequence[Mapping[str, Any]] | None, unit: str, what: str) -> None:

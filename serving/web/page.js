@@ -24,11 +24,12 @@ function make(tag, attributes = {}, ...children) {
 
 // asking
 
-let key = null, keyGiven = null;
+let key = null; // lives here alone
+let waiting = null; // for a key: the promise that all who ask share, and what fulfils it
 
 /** The JSON that a route answers. Throws an error whose message is a sentence; `near` are other spellings. */
 async function ask(path, body) {
-  const headers = key ? {Authorization: `Bearer ${key}`} : {};
+  const shown = key, headers = shown ? {Authorization: `Bearer ${shown}`} : {};
   const options = {cache: "no-store", headers};
   if (body) {
     Object.assign(options, {method: "POST", body: JSON.stringify(body)});
@@ -40,19 +41,34 @@ async function ask(path, body) {
     said = await answer.json();
   } catch { throw new Error(GONE) }
   if (answer.status === 401) {
-    await new Promise(done => { keyGiven = done; $("key").hidden = false; $("key-value").focus() });
+    if (shown === key) await keyEntered();
     return ask(path, body);
   }
   if (!answer.ok) throw Object.assign(new Error(said.error.message), said.error);
   return said;
 }
 
+function keyEntered() {
+  if (waiting) return waiting.promise;
+  waiting = {};
+  waiting.promise = new Promise(done => { waiting.done = done });
+  $("key-says").textContent = key ? "The server does not know this key; check it and enter it again." : "";
+  $("key").hidden = false;
+  $("panels").classList.add("waiting");
+  $("key-value").focus();
+  return waiting.promise;
+}
+
 $("key").addEventListener("submit", event => {
   event.preventDefault();
-  key = $("key-value").value;
+  key = $("key-value").value.trim();
   $("key-value").value = "";
   $("key").hidden = true;
-  keyGiven();
+  $("docs-key").hidden = false;
+  $("panels").classList.remove("waiting");
+  const {done} = waiting;
+  waiting = null;
+  done();
 });
 
 /** A place that says what went wrong: runs work, and drops it where newer work has begun. */
@@ -573,7 +589,7 @@ addEventListener("hashchange", () => {
   $("panels").focus({preventScroll: true});
   scrollTo(0, 0);
 });
-setInterval(() => { if (!$("about").hidden && !document.hidden) showTraffic() }, 2000);
+setInterval(() => { if (!$("about").hidden && !document.hidden && !waiting) showTraffic() }, 2000);
 open();
 begin()
   .catch(error => document.querySelectorAll(".says").forEach(says => { says.textContent = error.message }))

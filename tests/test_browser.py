@@ -406,6 +406,7 @@ def test_a_kind_without_a_model_says_what_makes_one(browser: Any, home: Path) ->
     found = {models.VECTORS: models.find(str(home))[models.VECTORS]}
     cores = {models.VECTORS: Words.open(found[models.VECTORS].location)}
     with served(application.build(cores, found)) as url, visiting(browser, url) as visit:
+        assert visit.page.locator("#directions").is_hidden()
         for panel, command in (("Text", "wordloom train language-model"), ("Sentiment", "train sentiment")):
             opened = visit.open(panel)
             expect(opened).to_contain_text(command)

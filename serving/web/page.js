@@ -93,7 +93,7 @@ function settled(milliseconds, call) {
 
 const bar = (head, share, said) =>
   make("li", {}, head, make("i", {share: Math.max(share, 0)}), make("span", {}, said));
-const chip = (text, call) => make("button", {type: "button", click: () => call(text)}, text);
+const chip = (text, call) => make("button", {type: "button", title: text, click: () => call(text)}, text);
 
 // words
 
@@ -364,6 +364,14 @@ const readWriting = settled(120, () => toldWriting(async current => {
     reading(labellers[place].both ? "Read both ways" : "Read from the left", found)));
 }));
 
+/** Says what brings a second reading beside the one of the only labeller. */
+function sayOther(both) {
+  const way = both ? "from the left alone" : "both ways";
+  $("directions").replaceChildren(`One labeller is served. A second one, that reads ${way}, would be shown beside it: `,
+    make("code", {}, `wordloom train labelling ... --set labelling.both=${!both}`));
+  $("directions").hidden = false;
+}
+
 function reading(title, found) {
   const said = ({label, probability}) => `${label} ${percent(probability)}`;
   const letters = found.frames.map(({label, probability, alternatives}) => make("li", {}, make("b", {}, label),
@@ -575,6 +583,7 @@ async function begin() {
     if (kind in absent) without(panel, "No model of this kind is served. This makes one: ", make("code", {}, absent[kind]));
   labellers = data.filter(model => model.kind === KINDS.handwriting);
   readWriting();
+  if (labellers.length === 1) sayOther(labellers[0].both);
   const reads = labellers[0]?.reads;
   if (reads && (reads.width !== BITS || reads.rows !== ROWS))
     without("handwriting", `The labeller that is served does not read letters of ${ROWS} × ${COLUMNS} bits.`);

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import ray
 import ray.data
 
+from cluster import memory
 from cluster.artefact import DRAFT, MAKING, Artefact, Draft, Input, identity_of, settings_dict
 from cluster.errors import WordloomError
 from cluster.folder import FileRecord, Folder
@@ -177,8 +178,9 @@ def ingest(
         heartbeat = Heartbeat(
             draft.making, source.name, source.bytes, stage, len(splits), len(ledger.finished)
         )
-        for record in _made(pending, draft, settings, workers, stage, heartbeat):
-            ledger.add(record)
+        with memory.watched(reporter.say):
+            for record in _made(pending, draft, settings, workers, stage, heartbeat):
+                ledger.add(record)
         heartbeat.note()
         return publish(draft, source, ledger.records(), stage, reporter, heartbeat.speed)
 

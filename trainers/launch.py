@@ -26,7 +26,7 @@ from ray.train.backend import Backend, BackendConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster import metrics
+from cluster import memory, metrics
 from cluster.artefact import Artefact, Draft, Input
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import filesystem_of
@@ -90,7 +90,8 @@ def train_all(jobs: Sequence[TrainingJob], workers: int, device: str, reporter: 
         if job.draft.published is not None:
             job.draft.making.delete()  # a kill just after the publishing leaves it
     if pending:
-        _train(pending, workers, device, reporter)
+        with memory.watched(reporter.say):
+            _train(pending, workers, device, reporter)
     return [job.draft.published or Artefact.open(job.draft.location, job.draft.kind) for job in jobs]
 
 

@@ -1,0 +1,86 @@
+"""Whether memory is nearly full, said while work runs: Ray then ends workers and starts them again, without a
+word and without end, and a run that does not move has no other sign.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+THRESHOLD = "RAY_memory_usage_threshold"  # of Ray's own monitor, and its default
+DEFAULT = 0.95
+SECONDS = 2.0  # between two looks
+# What a container has taken and may take, and what of it is only cache, by the version of cgroups.
+CONTAINERS = (
+    ("memory.current", "memory.max", ("inactive_file", "active_file")),
+    (
+        "memory/memory.usage_in_bytes",
+        "memory/memory.limit_in_bytes",
+        ("total_inactive_file", "total_active_file"),
+    ),
+)
+ENDLESS = 1 << 60  # what the first version calls no limit is more than this
+
+
+def shortage(taken: int, total: int, threshold: float) -> str | None:
+    """What to say where `taken` of `total` bytes are a share from which on Ray ends workers; else None."""
+    if taken < threshold * total:
+        return None
+    return (
+        f"! Memory is nearly full ({taken / 2**30:.1f} of {total / 2**30:.1f} GiB are taken): from "
+        f"{threshold:.0%} on Ray ends workers, and what they were at begins again. End other programs, take "
+        "fewer --workers, or raise the container's limit; stopped by Ctrl-C, the same command goes on."
+    )
+
+
+def measured(root: Path = Path("/")) -> tuple[int, int] | None:
+    """Bytes taken and bytes there are, of the container where it has a limit, else of the machine; None where
+    the system does not tell."""
+    groups = root / "sys/fs/cgroup"
+    for taken, limit, cached in CONTAINERS:
+        try:
+            total = int((groups / limit).read_text("ascii"))
+            if total < ENDLESS:
+                kinds = _numbers((groups / taken).with_name("memory.stat"))
+                cache = sum(kinds.get(name, 0) for name in cached)
+                return int((groups / taken).read_text("ascii")) - cache, total
+        except (OSError, ValueError):  # no such version, or "max"
+            continue
+    try:
+        known = _numbers(root / "proc/meminfo")
+        return (known["MemTotal"] - known["MemAvailable"]) << 10, known["MemTotal"] << 10
+    except (OSError, KeyError):
+        return None
+
+
+@contextmanager
+def watched(say: Callable[[str], None]) -> Iterator[None]:
+    """Looks at this machine's memory while the block runs, and says once where it is short."""
+    over = threading.Event()
+
+    def watch() -> None:
+        threshold = float(os.environ.get(THRESHOLD, DEFAULT))
+        while (found := measured()) is not None:
+            if (sentence := shortage(*found, threshold)) is not None:
+                return say(sentence)
+            if over.wait(SECONDS):
+                return None
+        return None
+
+    thread = threading.Thread(target=watch, name="memory", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """Lines of a name and a number."""
+    found = re.findall(r"^(\w+):?\s+(\d+)", path.read_text("ascii"), re.MULTILINE)
+    return {name: int(number) for name, number in found}

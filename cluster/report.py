@@ -91,7 +91,7 @@ class Report:
         listed = [list(row) for row in rows]
         kinds = [any(_numeric(row[place]) for row in listed) for place in range(len(columns))]
         head = "".join(
-            f'<th scope="col"{_class("number" if right else "")}>{_safe(name)}</th>'
+            f'<th scope="col"{_class("number" if right else "")}>{_safe(name)}</th>' if name else "<td></td>"
             for name, right in zip(columns, kinds, strict=True)
         )
         body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in listed)

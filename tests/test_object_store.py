@@ -24,6 +24,7 @@ from ingest.dump import Dump, locate, plan, read
 from ingest.pages import PageReader
 from ingest.settings import IngestSettings, VocabularySettings
 from ingest.vocabulary import Vocabulary, cut_vocabulary
+from ingest.wikipedia import OUTPUT_VERSION
 from tests.dumps import export, page
 from tests.test_texts import by_hand as texts_by_hand
 from tests.test_wikipedia import by_hand, digests
@@ -118,7 +119,11 @@ def test_a_corpus_and_a_vocabulary_in_a_bucket_are_those_on_a_disk(bucket: str, 
     assert not [name for name in names if name.startswith("making/") or PARTIAL in name]
     assert [each.kind for each in Store(f"s3://{bucket}/home").artefacts()] == ["corpus"]
     again = Draft(
-        remote, kind="corpus", output_version=1, inputs={"dump": found.as_input()}, settings=settings
+        remote,
+        kind="corpus",
+        output_version=OUTPUT_VERSION,
+        inputs={"dump": found.as_input()},
+        settings=settings,
     )
     assert again.published is not None
 

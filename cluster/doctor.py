@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cluster.memory import of_container, of_machine
+
 DASHBOARD_PORT = 8265
 SERVE_PORT = 8000
 MAIN_LIBRARIES = ("ray", "tensorflow", "keras", "numpy", "pyarrow", "lxml", "requests", "protobuf", "grpcio")
@@ -258,25 +260,14 @@ def _nvidia_smi() -> list[str] | None:
 
 def _memory() -> tuple[int | None, int | None]:
     """Bytes of memory that are available and that the container still allows; None where unknown."""
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="ascii")
-        match = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
-        available = int(match[1]) * 1024 if match else None
-    except OSError:
-        pages = getattr(os, "sysconf", None)
-        if pages is None or "SC_PHYS_PAGES" not in os.sysconf_names:
-            return None, None
+    if (whole := of_machine()) is not None:
+        available = whole[1] - whole[0]
+    elif "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ()):
         available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            allowed = int(Path(limit).read_text(encoding="ascii"))
-            return available, max(allowed - int(Path(used).read_text(encoding="ascii")), 0)
-        except (OSError, ValueError):  # no such version of cgroups, or "max"
-            continue
-    return available, None
+    else:
+        return None, None
+    own = of_container()
+    return available, None if own is None else max(own[1] - own[0], 0)
 
 
 def _cores() -> int:

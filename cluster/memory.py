@@ -40,6 +40,11 @@ def shortage(taken: int, total: int, threshold: float) -> str | None:
 def measured(root: Path = Path("/")) -> tuple[int, int] | None:
     """Bytes taken and bytes there are, of the container where it has a limit, else of the machine; None where
     the system does not tell."""
+    return of_container(root) or of_machine(root)
+
+
+def of_container(root: Path = Path("/")) -> tuple[int, int] | None:
+    """Bytes taken, without what is only cache, and bytes allowed; None where there is no limit."""
     groups = root / "sys/fs/cgroup"
     for taken, limit, cached in CONTAINERS:
         try:
@@ -50,6 +55,11 @@ def measured(root: Path = Path("/")) -> tuple[int, int] | None:
                 return int((groups / taken).read_text("ascii")) - cache, total
         except (OSError, ValueError):  # no such version, or "max"
             continue
+    return None
+
+
+def of_machine(root: Path = Path("/")) -> tuple[int, int] | None:
+    """Bytes taken and bytes there are; None where there is no /proc."""
     try:
         known = _numbers(root / "proc/meminfo")
         return (known["MemTotal"] - known["MemAvailable"]) << 10, known["MemTotal"] << 10

@@ -1,18 +1,16 @@
 """Blocks of bzip2 out of their bits, compiled: a quarter of libbz2's time where several are decoded together.
 
-A block holds, from its end to its beginning (bzip2 1.0, the only specification there is): Huffman codes,
-by turns from up to six tables, of the places of bytes in a move-to-front list and of the lengths of runs;
-these give the last column of the sorted rotations of a text (Burrows and Wheeler, "A block-sorting lossless
-data compression algorithm", 1994); in the text four equal bytes are followed by the number of further ones.
+A block's codes (`ingest.block_codes`) give the last column of the sorted rotations of a text (Burrows and
+Wheeler, "A block-sorting lossless data compression algorithm", 1994); in the text four equal bytes are
+followed by the number of further ones.
 
 Most of libbz2's time goes into the way back from the column to the text: one chain of 900,000 loads, each of
 which needs the one before and misses the caches (60 of 73 ms a block here). So `Decoder` walks the chains
 of up to LANES blocks side by side, which hides the latency, and two bytes a step, which halves their number:
 60 ms a block fall to 7. The rest takes 13 ms (codes and list 4.5, links 6, pairs, runs and checksum 2).
 
-Nothing that is decoded is trusted: every index below is bounded by what is said beside it. What is no block
-as libbz2 has it, and what is unusual (randomised blocks, incomplete codes that are used), is refused, for
-libbz2 to judge.
+Nothing that is decoded is trusted: every index below is bounded by what is said beside it. What is refused is
+left for libbz2 to judge.
 """
 
 from __future__ import annotations
@@ -23,21 +21,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ingest.compiled import I32, I64, INTEGER, NOTHING, U8, U16, U32, U64, compiled
+from ingest.block_codes import LIMIT, Words, unpack
+from ingest.compiled import I32, I64, INTEGER, NOTHING, U8, U16, U32, compiled
 
 LANES = 16  # blocks walked together: 8 took 10 ms a block, 12 and 16 took 7
-LIMIT = 900_000  # bytes of a block's column, at most (block size 9, which any other fits in)
 RARE = 0xFFF  # codes for a block's commonest pairs: a link has 4 bytes (with 8, linking took 10 ms and not 6)
-LOOK = 10  # bits of a code that are looked up at once; longer codes are rare
-TABLES, GROUP, SELECTORS = 6, 50, 18_002
-SYMBOLS, LONGEST_CODE = 258, 20
-ROW = 32  # places of a table of code lengths
-MARK = 0x314159265359
 POLYNOMIAL = 0x04C11DB7
 SLICES = 16  # bytes that the checksum takes at once
-PAD = 18  # words of zeros behind the last: a whole head may be looked at without asking
-
-Words = npt.NDArray[np.uint32]
 
 
 class Packed(NamedTuple):
@@ -63,18 +53,20 @@ class Packed(NamedTuple):
 
 
 class Decoder:
-    """Decodes blocks that stand in a row; its 150 MB of memory (touched as far as lanes are used) is kept."""
+    """Decodes blocks that stand in a row; its 150 MB of memory are kept. They are touched as far as lanes are
+    used, and the half that is for rare pairs hardly at all.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._links = np.empty(LANES * LIMIT, np.uint32)
-        self._codes = np.empty(LANES * LIMIT // 2, np.uint16)
-        self._spelt = np.empty(LANES * LIMIT // 2, np.uint16)
+        self._links = np.empty((LANES, LIMIT), np.uint32)
+        self._codes = np.empty((LANES, LIMIT // 2), np.uint16)
+        self._spelt = np.empty((LANES, LIMIT // 2), np.uint16)
         self._items = np.empty(LIMIT + 1, np.uint32)
         self._column = np.empty(LIMIT, np.uint8)
         self._heads = np.empty(1 << 16, np.uint32)
-        self._pairs = np.empty(LANES << 12, np.uint16)
-        self._rare = np.empty(LANES * LIMIT, np.int32)
+        self._pairs = np.empty((LANES, RARE), np.uint16)
+        self._rare = np.empty((LANES, LIMIT), np.int32)
         self._seldom = np.empty(LANES, np.int64)
         self._counts = np.empty(256, np.int64)
         self._found = np.empty(5, np.int64)
@@ -101,7 +93,7 @@ class Decoder:
         """
         lane = len(self._lanes)
         found = self._found
-        if not _unpack(words, bit, self._items, self._counts, found) or found[0] > stop:
+        if not unpack(words, bit, self._items, self._counts, found) or found[0] > stop:
             return None
         end, checksum, origin, size, items = found.tolist()
         self._seldom[lane] = _link(
@@ -110,9 +102,9 @@ class Decoder:
             self._counts,
             self._column,
             self._heads,
-            self._links[lane * LIMIT : (lane + 1) * LIMIT],
-            self._pairs[lane << 12 : (lane + 1) << 12],
-            self._rare[lane * LIMIT : (lane + 1) * LIMIT],
+            self._links[lane],
+            self._pairs[lane],
+            self._rare[lane],
         )
         self._starts[lane], self._sizes[lane] = origin, size
         self._lanes.append((checksum, size))
@@ -121,216 +113,21 @@ class Decoder:
     def texts(self) -> list[Packed]:
         """What was added, in this order."""
         _walk(
-            self._links,
-            self._rare,
+            self._links.reshape(-1),
+            self._rare.reshape(-1),
             self._seldom,
             self._starts,
             self._sizes,
             len(self._lanes),
-            self._codes,
-            self._spelt,
+            self._codes.reshape(-1),
+            self._spelt.reshape(-1),
         )
         texts = []
         for lane, (checksum, size) in enumerate(self._lanes):
             text = np.empty((size + 1) // 2, np.uint16)
-            half = slice(lane * LIMIT // 2, (lane + 1) * LIMIT // 2)
-            _spell(self._codes[half], self._pairs[lane << 12 : (lane + 1) << 12], self._spelt[half], text)
+            _spell(self._codes[lane], self._pairs[lane], self._spelt[lane], text)
             texts.append(Packed(checksum, text.view(np.uint8)[:size]))
         return texts
-
-
-def words_of(data: bytes) -> Words:
-    """Bytes as words, the most significant bit first, with the PAD that `Decoder.add` wants."""
-    padded = data + bytes(-len(data) % 4 + 4 * PAD)
-    return np.frombuffer(padded, ">u4").astype(np.uint32)
-
-
-@compiled(INTEGER, U32, INTEGER, INTEGER)
-def _peek(words, at, count):
-    """`count` bits, 32 at most, at a bit below ``32 * (len(words) - 1)``."""
-    both = np.int64(words[at >> 5]) << 32 | np.int64(words[(at >> 5) + 1])
-    return (both >> (64 - count - (at & 31))) & ((1 << count) - 1)
-
-
-@compiled(INTEGER, U32, INTEGER, U16, I64, I64, U16, U8, U64, I64)
-def _head(words, bit, lookup, limits, ranks, symbols, selectors, moved, found):
-    """What stands before the codes; the bit where they begin, or -1.
-
-    Fills in `found` (checksum, origin, distinct bytes, groups of codes), `moved` (the list, eight bytes a
-    word), `selectors` (a table for each group) and the tables: `lookup` (symbol << 5 | length for each LOOK
-    bits, 0 for longer codes), `limits` (the first code that is too large, of each length), `ranks` (what to
-    add to a code to have its place in `symbols`).
-    """
-    # Each bit is asked for before it is read, 512 at once for the fixed part, which is shorter.
-    end = 32 * (len(words) - 2)
-    if bit < 0 or bit + 512 > end:
-        return -1
-    if _peek(words, bit, 24) != MARK >> 24 or _peek(words, bit + 24, 24) != MARK & 0xFFFFFF:
-        return -1
-    found[1] = _peek(words, bit + 48, 32)
-    if _peek(words, bit + 80, 1):  # randomised, as no bzip2 since 1997 does
-        return -1
-    found[2] = _peek(words, bit + 81, 24)
-    rows = _peek(words, bit + 105, 16)
-    at = bit + 121
-    used = 0
-    for row in range(16):
-        if rows >> (15 - row) & 1:
-            columns = _peek(words, at, 16)
-            at += 16
-            for column in range(16):
-                if columns >> (15 - column) & 1:
-                    moved[used >> 3] |= np.uint64(row << 4 | column) << np.uint64((used & 7) << 3)
-                    used += 1
-    tables, groups = _peek(words, at, 3), _peek(words, at + 3, 15)
-    at += 18
-    if used == 0 or tables < 2 or tables > TABLES or groups == 0:
-        return -1
-    order = 0x543210  # the tables' own move-to-front list, four bits each
-    for group in range(groups):
-        place = 0
-        if at + 8 > end:
-            return -1
-        while _peek(words, at, 1):
-            place += 1
-            at += 1
-            if place >= tables:
-                return -1
-        at += 1
-        own = order >> (4 * place) & 15
-        mask = (16 << (4 * place)) - 1
-        order = (order & ~mask) | ((order << 4 | own) & mask)
-        if group < SELECTORS:  # some compressors write more than a block can use; libbz2 leaves them
-            selectors[group] = own
-    lengths = np.zeros(SYMBOLS, np.int64)
-    for table in range(tables):
-        if at + 8 > end:
-            return -1
-        length = _peek(words, at, 5)
-        at += 5
-        for symbol in range(used + 2):
-            while True:
-                if length < 1 or length > LONGEST_CODE or at + 8 > end:
-                    return -1
-                step = _peek(words, at, 2)
-                if step < 2:
-                    at += 1
-                    break
-                at += 2
-                length += 1 if step == 2 else -1
-            lengths[symbol] = length
-        # Codes count up within a length and double from one to the next.
-        code = place = 0
-        for length in range(1, LONGEST_CODE + 1):
-            ranks[table * ROW + length] = place - code
-            for symbol in range(used + 2):
-                if lengths[symbol] == length:
-                    if code >> length:  # more codes than this length has
-                        return -1
-                    symbols[table * SYMBOLS + place] = symbol
-                    place += 1
-                    if length <= LOOK:
-                        first = (table << LOOK) + (code << (LOOK - length))
-                        lookup[first : first + (1 << (LOOK - length))] = symbol << 5 | length
-                    code += 1
-            limits[table * ROW + length] = code
-            code <<= 1
-    found[3], found[4] = used, min(groups, SELECTORS)
-    # A table that is never filled in is never selected: places in `order` are below `tables`.
-    return at
-
-
-@compiled(INTEGER, U32, INTEGER, U32, I64, I64)
-def _unpack(words, bit, items, counts, found):
-    """The last column of the block at `bit` as `items` (bytes in a row << 8 | byte): 1; 0 if it is refused.
-
-    `counts`: how often each byte occurs. `found`: the bit behind the block, its checksum, the origin (below
-    the number of bytes), the number of bytes (LIMIT at most), of items (that and one at most).
-    """
-    lookup = np.zeros(TABLES << LOOK, np.uint16)
-    limits = np.zeros(TABLES * ROW, np.int64)
-    ranks = np.zeros(TABLES * ROW, np.int64)
-    symbols = np.zeros(TABLES * SYMBOLS, np.uint16)
-    selectors = np.zeros(SELECTORS, np.uint8)
-    moved = np.zeros(32, np.uint64)
-    at = _head(words, bit, lookup, limits, ranks, symbols, selectors, moved, found)
-    if at < 0:
-        return 0
-    used, groups = found[3], found[4]
-    counts[:] = 0
-    words_left = len(words)
-    word = (at >> 5) + 1
-    have = 32 - (at & 31)  # bits in `bits` that are not read
-    bits = np.int64(words[at >> 5])
-    front = moved[0]  # the first eight of the list
-    run = np.int64(0)  # bytes in a row so far, of the list's first
-    weight = np.int64(1)  # of the next digit of their number
-    size = number = np.int64(0)
-    byte_mask, eight = np.uint64(255), np.uint64(8)
-    for group in range(groups):
-        table = np.int64(selectors[group])
-        for _ in range(GROUP):
-            if have < LONGEST_CODE:
-                if word >= words_left:
-                    return 0
-                bits = bits << 32 | np.int64(words[word])
-                word += 1
-                have += 32
-            entry = np.int64(lookup[(table << LOOK) + ((bits >> (have - LOOK)) & ((1 << LOOK) - 1))])
-            if entry:
-                have -= entry & 31
-                symbol = entry >> 5
-            else:
-                length = LOOK + 1
-                code = (bits >> (have - length)) & ((1 << length) - 1)
-                while code >= limits[table * ROW + length]:
-                    length += 1
-                    if length > LONGEST_CODE:
-                        return 0
-                    code = (bits >> (have - length)) & ((1 << length) - 1)
-                place = code + ranks[table * ROW + length]
-                # Not below the codes of this length: shorter codes were not theirs.
-                if place < 0 or place >= used + 2:
-                    return 0
-                have -= length
-                symbol = np.int64(symbols[table * SYMBOLS + place])
-            if symbol < 2:  # digits 1 and 2 of a number to the base 2, the lowest first
-                if weight >= 1 << 21:
-                    return 0
-                run += weight << symbol
-                weight <<= 1
-                continue
-            size += run
-            if size > LIMIT:
-                return 0
-            byte = np.int64(front & byte_mask)
-            counts[byte] += run
-            items[number] = run << 8 | byte
-            number += 1  # each item but the first has a byte at least: LIMIT + 1 of them at most
-            run, weight = np.int64(1), np.int64(1)
-            if symbol == used + 1:
-                if found[2] >= size:
-                    return 0
-                found[0] = (word << 5) - have
-                found[3], found[4] = size, number
-                return 1
-            place = symbol - 1  # below `used`
-            shift = np.uint64((place & 7) << 3)
-            mask = (np.uint64(256) << shift) - np.uint64(1)
-            if place < 8:
-                own = front >> shift & byte_mask
-                front = (front & ~mask) | ((front << eight | own) & mask)
-            else:
-                last = moved[place >> 3]
-                own = last >> shift & byte_mask
-                carry = front >> np.uint64(56)
-                front = front << eight | own
-                for each in range(1, place >> 3):
-                    eight_of = moved[each]
-                    moved[each] = eight_of << eight | carry
-                    carry = eight_of >> np.uint64(56)
-                moved[place >> 3] = (last & ~mask) | ((last << eight | carry) & mask)
-    return 0
 
 
 @compiled(INTEGER, U32, INTEGER, I64, U8, U32, U32, U16, I32)
@@ -396,7 +193,7 @@ def _link(items, number, counts, column, heads, links, pairs, rare):
 def _walk(links, rare, seldom, starts, sizes, lanes, codes, spelt):
     """The codes of the texts of `lanes` blocks, two bytes each, and the pairs of those that are RARE.
 
-    Lane k has ``links[k * LIMIT :]`` and ``rare[k * LIMIT :]``, half as many `codes`, and `spelt` as those.
+    Lane k has its places from ``k * LIMIT`` on in `links` and `rare`, from half that in `codes` and `spelt`.
     """
     at = starts[:lanes].copy()
     own = np.arange(lanes)

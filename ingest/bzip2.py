@@ -192,7 +192,7 @@ class _Scan:
         many = decoder()
         if many is None:
             return {}
-        from ingest.burrows_wheeler import words_of
+        from ingest.block_codes import words_of
 
         bits: list[int] = []
         stops: list[int] = []

@@ -75,8 +75,8 @@ def run(
             place = store.place(VOCABULARY, VOCABULARY_VERSION, {"corpus": corpus}, settings["vocabulary"])
             vocabulary = cut_vocabulary(Corpus(corpus), place, settings["vocabulary"], reporter)
             reviews, words = _reviews(store, settings, reporter), _words(store, settings, reporter)
-            for made in (vocabulary, reviews, words):
-                beside(made, reporter)
+            for each in (vocabulary, reviews, words):
+                beside(each, reporter)
         with journal.stage("training"):
             ground = {"corpus": corpus, "vocabulary": vocabulary, "reviews": reviews, "words": words}
             models = _trained(ground, store, settings, workers, device, reporter)
@@ -86,8 +86,8 @@ def run(
             served = stack.enter_context(_served(chosen, settings, reporter))
             answers = _asked(served.url, reporter)
             _say_addresses(served, running, reporter)
-        whole = (*ground.values(), *models)
-        _summary(whole, journal, reporter)
+        made = (*ground.values(), *models)
+        _summary(made, journal, reporter)
         if stay:
             reporter.say(f"Serving until Ctrl-C. {_left(began)}")
             _wait()
@@ -98,7 +98,7 @@ def run(
     return {
         "home": store.folder.location,
         "dump": {"name": dump.name, "identity": dump.identity, "bytes": dump.bytes},
-        "artefacts": [summary(each) for each in whole],
+        "artefacts": [summary(each) for each in made],
         "answers": [{"asked": each.asked, "status": each.status, "body": each.body} for each in answers],
         "stages": journal.stages,
     }

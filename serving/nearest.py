@@ -15,9 +15,7 @@ import numpy.typing as npt
 from trainers.vectors import UNKNOWN, WordVectors
 
 QUESTIONS = 32  # answered by one pass
-ROWS = (
-    1 << 14
-)  # rows in a block, with their products for 32 questions (2 MB): fewer are slower on a busy machine
+ROWS = 1 << 14  # rows in a block, 2 MB of products for 32 questions: fewer are slower on a busy machine
 
 Floats = npt.NDArray[np.float32]
 

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest import burrows_wheeler, bzip2
-from ingest.burrows_wheeler import LANES, LIMIT, Decoder, words_of
+from ingest.block_codes import LIMIT, words_of
+from ingest.burrows_wheeler import LANES, Decoder
 
 DECODER = Decoder()
 BEGIN = 32  # bits of "BZh9", before the first block's mark

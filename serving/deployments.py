@@ -208,13 +208,15 @@ def start(source: str | Mapping[str, Model], settings: ServingSettings = applica
 def switch(served: Served, found: Mapping[str, Model]) -> Served:
     """Serves other versions at the same address, without a failed request: each new replica answers before
     an old one goes. Returns when all new ones answer; the old ones stay where one does not load, which
-    raises WordloomError."""
+    raises WordloomError, and do so too where their own files cannot be read any more."""
     wanted = {kind: model for kind, model in found.items() if kind in CORES}
     try:
         serve.run_many(targets(wanted, served.settings, served.keys))
     except (RuntimeError, RayServeException) as error:
         reasons = _reasons()
-        serve.run_many(targets(served.models, served.settings, served.keys))
+        # Replicas that answer go only when others have come: what fails here is to start more of them.
+        with contextlib.suppress(RuntimeError, RayServeException):
+            serve.run_many(targets(served.models, served.settings, served.keys))
         raise WordloomError(
             f"The new version did not come up, the old one is served on: {reasons or error}"
         ) from error

@@ -361,3 +361,20 @@ def test_a_model_that_does_not_load_is_one_sentence_and_leaves_nothing(tmp_path:
     assert "\n" not in str(raised.value)
     with pytest.raises(ValueError, match="Failed to look up actor"):
         ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve")
+
+
+@pytest.mark.slow
+def test_neither_version_s_files_can_be_read_and_what_was_served_is_served_on(tmp_path: Path) -> None:
+    deployments.stop()
+    old, new = (models.Model.of(publish_vectors(tmp_path / name, seed=len(name))) for name in ("a", "bb"))
+    served = deployments.start({"vectors": old}, ServingSettings(port=0))
+    try:
+        for path in tmp_path.glob("*/*.np[yz]"):
+            (path.parent / "new").write_bytes(b"no array")
+            (path.parent / "new").replace(path)
+        with pytest.raises(WordloomError, match=r"the old one is served on: .*damaged"):
+            deployments.switch(served, {"vectors": new})
+        answer = requests.get(f"{served.url}/v1/words/king/vector", timeout=60)
+        assert (answer.status_code, answer.headers["X-Wordloom-Version"]) == (200, old.version)
+    finally:
+        deployments.stop()

@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -100,6 +101,7 @@ def test_every_command_of_the_readme_runs(tmp_path: Path, ray_cluster: Session) 
             reduced = [*reduced, "--port", "0"]
         if "embeddings.vector_size=50" in words:  # what the command sets itself must win
             reduced = [*reduced, "--set", "embeddings.vector_size=50"]
+        began = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-m", "wordloom", *words[1:], *reduced],
             cwd=tmp_path,
@@ -107,6 +109,7 @@ def test_every_command_of_the_readme_runs(tmp_path: Path, ray_cluster: Session) 
             timeout=400,
             check=False,
         )
+        print(f"{time.monotonic() - began:.1f} s: {command}")
         assert done.returncode == 0, command
     (python,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     subprocess.run([sys.executable, "-c", python], cwd=tmp_path, check=True, timeout=100)

@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.operate]
 PHASE = 2_500  # requests of which each blow falls on some
 CONNECTIONS = 16
 RATE = 250.0  # a second, so that a phase lasts until what was hurt is there again
+LIMIT = 120.0  # seconds after which no more is asked of what has not come back
 
 
 def published(folder: Path) -> Path:
@@ -80,13 +81,15 @@ def under_load(server: Server, asked: list[Request], blow: Callable[[], None]) -
     answers: list[Answered] = []
 
     def ask() -> None:
-        answers.extend(served.load(server.port, asked, connections=CONNECTIONS, count=PHASE, rate=RATE))
+        load = functools.partial(served.load, server.port, asked, connections=CONNECTIONS, seconds=LIMIT)
+        answers.extend(load(count=PHASE, rate=RATE))
 
-    asking = threading.Thread(target=ask)
+    asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     time.sleep(0.1 * PHASE / RATE)
     blow()
-    asking.join(300)
+    asking.join(LIMIT + 3 * served.PATIENCE)
+    assert answers, "the load ended without answers"
     return answers
 
 

@@ -1,8 +1,9 @@
-"""The main job on real dumps, in two scripts."""
+"""Real dumps, in two scripts: the main job on one, vectors of the other."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cluster.session import Session
 from tests import small
 from trainers.vectors import WordVectors
 
@@ -49,15 +51,22 @@ def run(source: Path, home: Path) -> dict[str, Any]:
     return said
 
 
-def vectors(said: dict[str, Any]) -> WordVectors:
-    (made,) = [each for each in said["artefacts"] if each["kind"] == "vectors"]
-    return WordVectors.open(made["location"])
-
-
 @pytest.mark.slow
 @pytest.mark.real_data
-def test_english_neighbours_make_sense(data: Path, tmp_path: Path) -> None:
-    words = vectors(run(data / "dumps" / "enwiki-2015-sample.xml.bz2", tmp_path / "home"))
+def test_english_neighbours_make_sense(data: Path, tmp_path: Path, ray_cluster: Session) -> None:
+    dump = str(data / "dumps" / "enwiki-2015-sample.xml.bz2")
+    for command in (
+        ["ingest", "wikipedia", "--source", dump, "--output", "corpus"],
+        ["train", "embeddings", "--corpus", "corpus", "--output", "vectors", *REDUCED[:4]],
+    ):
+        subprocess.run(
+            [sys.executable, "-m", "wordloom", *command],
+            cwd=tmp_path,
+            env={**os.environ, "RAY_ADDRESS": ray_cluster.address},
+            timeout=1200,
+            check=True,
+        )
+    words = WordVectors.open(tmp_path / "vectors")
     triples = [
         ("king", "queen", "bicycle"),
         ("river", "lake", "senator"),
@@ -77,5 +86,6 @@ def test_a_japanese_dump_that_is_cut_is_served_and_the_cut_is_reported(data: Pat
     corpus = said["artefacts"][0]
     manifest = json.loads((Path(corpus["location"]) / "manifest.json").read_text())
     assert manifest["counts"]["losses"] and corpus["counts"]["pages"] > 100
-    words = vectors(said)
+    (made,) = [each for each in said["artefacts"] if each["kind"] == "vectors"]
+    words = WordVectors.open(made["location"])
     assert any("\u3040" <= word[0] <= "\u9fff" for word in words.index_to_key[:100])

@@ -154,19 +154,22 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """
     folder = tmp_path_factory.mktemp("proof")
     single, multi = folder / "single.xml.bz2", folder / "multi.xml.bz2"
+    pages = list(varied_pages(SIZE, SEED))
 
-    def one_stream() -> None:
+    def one_stream() -> Pages:
         compressor = bz2.BZ2Compressor(9)
         with single.open("wb") as sink:
-            for piece in pieces_of(varied_pages(SIZE, SEED)):
+            for piece in pieces_of(pages):
                 sink.write(compressor.compress(piece))
             sink.write(compressor.flush())
+        with bz2.open(single) as stream:
+            return by_lxml(stream)
 
     def many_streams() -> None:
         waiting: list[bytes] = []
         done = size = 0
         with multi.open("wb") as sink:
-            for number, page in enumerate(varied_pages(SIZE, SEED)):
+            for number, page in enumerate(pages):
                 waiting.append(page)
                 done, size = done + len(page), size + len(page)
                 if done < SIZE // 2:
@@ -181,10 +184,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
             sink.write(bz2.compress(b"".join(waiting)))
 
     with ThreadPoolExecutor(2) as pool:
-        for task in [pool.submit(one_stream), pool.submit(many_streams)]:
-            task.result()
-    with bz2.open(single) as stream:
-        return Made(single, multi, by_lxml(stream))
+        read, written = pool.submit(one_stream), pool.submit(many_streams)
+        written.result()
+        return Made(single, multi, read.result())
 
 
 def pieces_of(pages: Iterable[bytes]) -> Iterator[bytes]:

@@ -36,6 +36,7 @@ FIRST = (
     "held_out_bits_per_character",
     "accuracy",
     "baseline_accuracy",
+    "directions",
     "letter_error",
     "word_error",
 )

@@ -99,7 +99,8 @@ def list_models(options: Options) -> dict[str, Any]:
             if value is not None
         )
         mark = "*" if each["served"] else " "
-        options.say(f"{mark} {each['name']}  {each['made']}  {figures}".rstrip())
+        way = {True: "both ways, ", False: "from the left, ", None: ""}[each["both"]]
+        options.say(f"{mark} {each['name']}  {each['made']}  {way}{figures}".rstrip())
     return {"models": listed}
 
 

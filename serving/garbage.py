@@ -1,8 +1,8 @@
 """What a home may lose: artefacts that no model to be served, and nothing recent, was made from.
 
-Kept are the newest few artefacts of each kind, the last few versions of each kind that were promoted (so a
-rollback still finds them), what unfinished runs begin from, and all that any of these were made from.
-Downloads and what is not ours are not touched.
+Kept are what is served, the newest few artefacts of each kind, the last few versions of each kind that were
+promoted (so a rollback still finds them), what unfinished runs begin from, and all that any of these were
+made from. Downloads and what is not ours are not touched.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def sort(store: Store, keep: int) -> Sorted:
     wanted = {each.identity for listed in by_kind.values() for each in listed[-keep:]}
     for versions in models.chosen(store.folder).values():
         wanted |= set(versions[-keep:])
+    wanted |= models.served(store.folder)
     for run in store.unfinished():
         wanted |= set(run.inputs)
     wanted = _with_lineage(wanted, artefacts)

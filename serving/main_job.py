@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cluster.artefact import Artefact
@@ -29,7 +29,7 @@ from ingest.dump import Dump, locate
 from ingest.vocabulary import KIND as VOCABULARY
 from ingest.vocabulary import OUTPUT_VERSION as VOCABULARY_VERSION
 from ingest.vocabulary import cut_vocabulary
-from serving.models import Model, find
+from serving.models import Model, both_ways, find
 from serving.profile import prepare
 from serving.settings import free_port
 
@@ -82,7 +82,7 @@ def run(
             models = _trained(ground, store, settings, workers, device, reporter)
         with journal.stage("serving"):
             # What this run made or found, though the home may hold newer ones by now.
-            chosen = {made.kind: Model.of(made) for made in models}
+            chosen = both_ways({made.kind: Model.of(made) for made in models}, models)
             served = stack.enter_context(_served(chosen, settings, reporter))
             answers = _asked(served.url, reporter)
             _say_addresses(served, running, reporter)
@@ -178,12 +178,17 @@ def _trained(
         jobs.LANGUAGE_MODEL, jobs.LANGUAGE_MODEL_VERSION, {"corpus": corpus}, settings["language_model"]
     )
     judge = store.place(jobs.SENTIMENT, jobs.SENTIMENT_VERSION, {"corpus": reviews}, settings["sentiment"])
-    reader = store.place(jobs.LABELLING, jobs.LABELLING_VERSION, {"corpus": words}, settings["labelling"])
+    # One labeller of each direction, for people to compare; the one that was asked for is the last.
+    wanted = settings["labelling"]
+    readers = [
+        (each, store.place(jobs.LABELLING, jobs.LABELLING_VERSION, {"corpus": words}, each))
+        for each in (replace(wanted, both=not wanted.both), wanted)
+    ]
     planned = [
         jobs.embeddings(corpus, vocabulary, vectors, settings["embeddings"]),
         jobs.language_model(corpus, text, settings["language_model"]),
         jobs.sentiment(reviews, None, judge, settings["sentiment"]),
-        jobs.labelling(words, reader, settings["labelling"]),
+        *(jobs.labelling(words, place, each) for each, place in readers),
     ]
     for job in planned:
         job.reused(reporter)

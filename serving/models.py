@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -108,12 +108,15 @@ def find(location: str | Folder) -> dict[str, Model]:
             f"No model lies in {folder.location!r} or up to {DEPTH} levels below it; train one "
             f"(`{KINDS[VECTORS]}`) or check --models."
         )
-    found = {kind: Model.of(newest[kind]) for kind in KINDS if kind in newest}
-    if LABELLING in found:
-        labellers = [each for each in artefacts(folder) if each.kind == LABELLING]
-        beside = _other_way(found[LABELLING], labellers)
-        found[LABELLING] = dataclasses.replace(found[LABELLING], beside=beside)
-    return found
+    return both_ways({kind: Model.of(newest[kind]) for kind in KINDS if kind in newest}, artefacts(folder))
+
+
+def both_ways(found: Mapping[str, Model], among: Iterable[Artefact]) -> dict[str, Model]:
+    """Models by kind, the labeller with the one beside it that is the newest `among` some artefacts."""
+    if LABELLING not in found:
+        return dict(found)
+    beside = _other_way(found[LABELLING], [each for each in among if each.kind == LABELLING])
+    return {**found, LABELLING: dataclasses.replace(found[LABELLING], beside=beside)}
 
 
 def served(folder: Folder) -> set[str]:

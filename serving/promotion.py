@@ -60,6 +60,7 @@ def versions(location: str | Folder) -> list[dict[str, Any]]:
                 "made": model.made,
                 "location": model.location,
                 "figures": figures,
+                "both": model.both,
                 "served": model.version in served,
             }
         )

@@ -79,6 +79,13 @@ def test_what_is_promoted_keeps_its_lineage_and_the_version_for_a_rollback(
         artefact.verify()
 
 
+def test_both_labellers_that_are_served_stay(tmp_path: Path) -> None:
+    for second, both in enumerate((False, True)):
+        settings = {"both": both}
+        made(tmp_path / "labelling" / str(second), "labelling", DUMP, second, **settings)
+    assert not garbage.sort(Store(str(tmp_path)), 1).freed
+
+
 def test_an_unfinished_run_keeps_what_it_is_made_from(tmp_path: Path, home: dict[str, Artefact]) -> None:
     inputs = {"corpus": home["corpus 0"]}
     held = Draft(tmp_path / "vectors" / "new", kind="vectors", output_version=1, inputs=inputs, settings={})

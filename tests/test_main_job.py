@@ -14,10 +14,11 @@ import pytest
 
 import wordloom
 from cluster.artefact import Artefact
+from cluster.folder import Folder
 from cluster.progress import Reporter
 from cluster.session import Session
 from cluster.store import Store
-from serving import main_job
+from serving import main_job, models
 from tests import small
 from tests.kept_artefacts import KEPT
 
@@ -66,6 +67,9 @@ def test_the_chain_answers_and_the_second_run_makes_nothing_again(
     assert asked["/v1/text/generate"]["body"]["text"]
     assert asked["/v1/sentiment"]["body"]["results"][0]["trajectory"]
     assert "/v1/labels" in asked
+    labellers = [each for each in asked["/v1/models"]["body"]["data"] if each["kind"] == "labelling"]
+    assert [each["both"] for each in labellers] == [False, True]
+    assert models.served(Folder(tmp_path / "home")) >= {each["version"] for each in labellers}
     for artefact in Store(str(tmp_path / "home")).artefacts():
         artefact.verify()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "home").rglob("*.parquet")}

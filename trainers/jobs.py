@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 EMBEDDINGS_VERSION = 3
 LANGUAGE_MODEL_VERSION = 3
 SENTIMENT_VERSION = 2
-LABELLING_VERSION = 2
+LABELLING_VERSION = 3
 VECTORS = vectors.KIND
 LANGUAGE_MODEL = language_settings.KIND
 SENTIMENT = sentiment_settings.KIND
@@ -113,7 +113,7 @@ def labelling(corpus: Artefact, output: str, settings: LabellingSettings) -> Tra
     loop = LoopSettings(
         epochs=settings.epochs, patience=settings.patience, publish="best" if settings.patience else "latest"
     )
-    name = f"labelling {settings.split}"
+    name = f"labelling {settings.split} {'both ways' if settings.both else 'from the left'}"
     return TrainingJob(name, "sequences", "trainers.jobs:sequence_labeller", draft, settings, loop)
 
 

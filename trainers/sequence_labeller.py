@@ -100,7 +100,8 @@ class SequenceLabeller(SequenceLearner):
         described = card(self.data.about, self.own, figures, history)
         files["card.md"] = folder.write("card.md", described.encode())
         counts = {name: figures[name] for name in ("letter_error", "word_letter_error", "word_error")}
-        return {"labels": len(self.data.labels), "tested": len(truth), **counts}, files
+        read = {"labels": len(self.data.labels), "directions": 1 + self.settings.both}
+        return {**read, "tested": len(truth), **counts}, files
 
     def _frames_of(self, part: Part, number: int) -> Any:
         frames = part.frames[part.offsets[number] : part.offsets[number + 1]]

@@ -15,7 +15,7 @@ from typing import TextIO
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 WIDTH = 200  # of tables and trees where there is no terminal
@@ -55,10 +55,16 @@ class Reporter:
             SpinnerColumn(finished_text="✓"),
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            _DoneColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
+            _DoneColumn(table_column=Column(no_wrap=True)),
+            # What a narrow terminal has no room for is cut: a bar of two lines would leave its first behind.
+            TextColumn(
+                "{task.fields[note]}",
+                style="dim",
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+            ),
             console=self._console,
             transient=True,
+            expand=True,
             refresh_per_second=5,
         )
 
@@ -167,12 +173,14 @@ class _DoneColumn(ProgressColumn):
 
 
 def state(done: float, total: float | None, unit: str, rate: float, elapsed: float) -> str:
-    """How much of how much, at which rate, and the time that is left."""
-    words = quantity(done, unit)
+    """How much of how much, at which rate, and the time that is left. A unit of more than a letter is named
+    once: a terminal has 80 columns."""
+    short = unit if len(unit) == 1 else ""
+    words = quantity(done, short if total else unit)
     if total:
         words += f" of {quantity(total, unit)} ({min(done / total, 1.0):.0%})"
     if rate > 0:
-        words += f", {quantity(rate, unit)}/s"
+        words += f", {quantity(rate, short)}/s"
         if total and done < total:
             words += f", {duration((total - done) / rate)} left"
     elif elapsed >= 1.0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from rich.console import Console
 
 from cluster.progress import Reporter, duration, quantity, state
 
@@ -29,7 +30,7 @@ def test_a_duration_is_short() -> None:
 
 
 def test_a_state_says_how_much_is_left() -> None:
-    assert state(50, 200, "pages", 10, 5) == "50 pages of 200 pages (25%), 10 pages/s, 15.0 s left"
+    assert state(50, 200, "pages", 10, 5) == "50 of 200 pages (25%), 10/s, 15.0 s left"
 
 
 def test_a_stage_that_ends_well_leaves_one_line_and_one_that_fails_none() -> None:
@@ -42,6 +43,16 @@ def test_a_stage_that_ends_well_leaves_one_line_and_one_that_fails_none() -> Non
     with pytest.raises(ZeroDivisionError), Reporter(stream=log).stage("ingest"):
         raise ZeroDivisionError
     assert log.getvalue() == ""
+
+
+def test_a_bar_stays_on_one_line_of_a_narrow_terminal() -> None:
+    shown = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    bar = Reporter(stream=io.StringIO()).progress()
+    note = "epoch 3, loss 2.345, held out 2.456"
+    bar.add_task("language model", total=12e6, completed=4e6, unit="characters", note=note)
+    (line,) = [line for line in shown.render_lines(bar, pad=False) if line]
+    said = "".join(segment.text for segment in line)
+    assert "4.0M of 12.0M characters (33%)" in said and len(said) <= 80
 
 
 def test_quiet_says_nothing() -> None:

@@ -68,7 +68,7 @@ def test_the_chain_answers_and_the_second_run_makes_nothing_again(
     assert asked["/v1/sentiment"]["body"]["results"][0]["trajectory"]
     assert "/v1/labels" in asked
     labellers = [each for each in asked["/v1/models"]["body"]["data"] if each["kind"] == "labelling"]
-    assert [each["both"] for each in labellers] == [False, True]
+    assert [each["both"] for each in labellers] == [True, False]
     assert models.served(Folder(tmp_path / "home")) >= {each["version"] for each in labellers}
     for artefact in Store(str(tmp_path / "home")).artefacts():
         artefact.verify()

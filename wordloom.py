@@ -19,6 +19,7 @@ import cluster.commands
 import ingest.commands
 import serving.commands
 import trainers.commands
+from cluster import memory
 from cluster.command_line import CommandLine
 from cluster.errors import UsageError, WordloomError
 
@@ -120,6 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
+        if (sentence := memory.ran_out(error)) is not None:
+            _complain(sentence)
+            return 1
         reason = (str(error).strip().splitlines() or [""])[0]
         _complain(f"Failed with {type(error).__name__}: {reason} (a defect of ours; --debug shows where).")
         return 1

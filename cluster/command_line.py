@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cluster.artefact import Artefact
     from cluster.progress import Reporter
     from cluster.settings import Sections
 
@@ -103,7 +104,12 @@ class CommandLine:
             self._nested[name] = made.add_subparsers(title="kinds", metavar="KIND", required=True)
 
     def parse(self, arguments: Sequence[str] | None) -> Options:
-        return self.parser.parse_args(arguments, namespace=Options(line=self))
+        """The command that was given. Exits with 2 where none was, and shows what there is."""
+        given = sys.argv[1:] if arguments is None else arguments
+        if not given:
+            self.parser.print_help(sys.stderr)
+            self.parser.exit(2)
+        return self.parser.parse_args(given, namespace=Options(line=self))
 
     def resolved(self, sections: Sections, preset: str = "fast") -> dict[str, Any]:
         """The frozen settings of every stage; a mistake in any of them is found before anything begins.
@@ -163,6 +169,13 @@ class Options(argparse.Namespace):
             from cluster.progress import show
 
             show(*shown, stream=sys.stdout)
+
+    def pictured(self, *made: Artefact) -> None:
+        """Says where the pages with the pictures of artefacts are."""
+        from cluster.report import FILE
+
+        for each in made:
+            self.reporter().say(f"  {each.location}/{FILE} has the pictures.")
 
     def say(self, *lines: str) -> None:
         """Prints the result for a person; with ``--json`` nothing."""

@@ -37,6 +37,22 @@ def shortage(taken: int, total: int, threshold: float) -> str | None:
     )
 
 
+def ran_out(error: BaseException) -> str | None:
+    """What to say where an error, or one behind it, means that memory ran out; else None. Ray's error is
+    known by its name, for Ray is not loaded by every command."""
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, MemoryError) or any(
+            each.__name__ == "OutOfMemoryError" for each in type(behind).__mro__
+        ):
+            return (
+                "Memory ran out, and a process of this run was ended. End other programs, take fewer "
+                "--workers, or raise the container's limit; the same command goes on where this one was."
+            )
+        behind = behind.__cause__ or behind.__context__
+    return None
+
+
 def measured(root: Path = Path("/")) -> tuple[int, int] | None:
     """Bytes taken and bytes there are, of the container where it has a limit, else of the machine; None where
     the system does not tell."""

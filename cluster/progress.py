@@ -6,9 +6,11 @@ shows how much is done, the rate and the time left; ``stage.summary("...")`` is 
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
@@ -176,7 +178,7 @@ def state(done: float, total: float | None, unit: str, rate: float, elapsed: flo
     """How much of how much, at which rate, and the time that is left. A unit of more than a letter is named
     once: a terminal has 80 columns."""
     short = unit if len(unit) == 1 else ""
-    words = quantity(done, short if total else unit)
+    words = quantity(done, short if total else unit) if done or total or unit else ""
     if total:
         words += f" of {quantity(total, unit)} ({min(done / total, 1.0):.0%})"
     if rate > 0:
@@ -185,12 +187,24 @@ def state(done: float, total: float | None, unit: str, rate: float, elapsed: flo
             words += f", {duration((total - done) / rate)} left"
     elif elapsed >= 1.0:
         words += f", {duration(elapsed)} so far"
-    return words
+    return words.removeprefix(", ")
 
 
 def thinned(points: list[list[float]], most: int) -> list[list[float]]:
     """A growing list of which at most `most` points are kept: then it loses every second, never its last."""
     return points if len(points) <= most else points[(len(points) + 1) % 2 :: 2]
+
+
+def program() -> str:
+    """How a person calls this program: by its name where that is on the path, else where it lies."""
+    lies = Path(sys.executable).with_name("wordloom")
+    return "wordloom" if shutil.which("wordloom") or not lies.exists() else nearby(str(lies))
+
+
+def nearby(location: str) -> str:
+    """A path as it is named from here, where it lies below the working directory."""
+    here = f"{Path.cwd().as_posix()}/"
+    return location.removeprefix(here)
 
 
 def quantity(value: float, unit: str = "") -> str:
@@ -203,6 +217,11 @@ def quantity(value: float, unit: str = "") -> str:
             return f"{number} {letter}{unit}" if unit == "B" else f"{number}{letter}{space}{unit}".rstrip()
     number = f"{value:.0f}" if value == int(value) or abs(value) >= 100 else f"{value:.2g}"
     return f"{number} {unit}".rstrip()
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 shard``, ``2,004 shards``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -170,6 +170,7 @@ def abstracts(options: Options) -> dict[str, Any]:
     corpus = abstracts.ingest(found, options.output, settings["ingest"], settings["abstracts"], reporter)
     vocabulary = options.vocabulary or f"{str(options.output).rstrip('/')}/vocabulary"
     cut = beside(cut_vocabulary(Corpus(corpus), vocabulary, settings["vocabulary"], reporter), reporter)
+    options.pictured(corpus, cut)
     return {"artefacts": [summary(corpus), summary(cut)]}
 
 
@@ -216,6 +217,7 @@ def ingest(options: Options, sections: Mapping[str, Mapping[str, Any]] | None = 
         corpus = wikipedia.ingest(found, options.output, settings["ingest"], reporter, options.workers)
     vocabulary = options.vocabulary or f"{str(options.output).rstrip('/')}/vocabulary"
     cut = beside(cut_vocabulary(Corpus(corpus), vocabulary, settings["vocabulary"], reporter), reporter)
+    options.pictured(corpus, cut)
     return {"artefacts": [summary(corpus), summary(cut)]}
 
 
@@ -235,7 +237,9 @@ def reviews(options: Options) -> dict[str, Any]:
     made = ingest_reviews(found, options.output, settings["sequences"], reporter)
     vocabulary = options.vocabulary or f"{str(options.output).rstrip('/')}/vocabulary"
     cut = cut_vocabulary(SequencePages(made), vocabulary, settings["vocabulary"], reporter)
-    return {"artefacts": [summary(beside(each, reporter)) for each in (made, cut)]}
+    pages = [beside(each, reporter) for each in (made, cut)]
+    options.pictured(*pages)
+    return {"artefacts": [summary(each) for each in pages]}
 
 
 def ingest_sequences(options: Options) -> dict[str, Any]:
@@ -257,7 +261,8 @@ def ingest_sequences(options: Options) -> dict[str, Any]:
         made = ingest_sequence_files(
             file, options.output, settings["sequences"], settings["columns"], reporter
         )
-    return {"artefacts": [summary(beside(made, reporter))]}
+    options.pictured(beside(made, reporter))
+    return {"artefacts": [summary(made)]}
 
 
 def places(store: Store) -> tuple[str, str]:

@@ -29,7 +29,7 @@ import requests
 from cluster.connections import LIMIT, Connections
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import PARTIAL, Folder
-from cluster.progress import Reporter, Stage, quantity
+from cluster.progress import Reporter, Stage, counted, quantity
 from ingest import web
 from ingest.files import Checksums
 from ingest.web import ATTEMPTS, CHUNK, TIMEOUT, TRY_AGAIN, USER_AGENT, AgainError, Pause, Version
@@ -125,7 +125,7 @@ def download_all(
                 error = None if each.cancelled() else each.exception()
                 if error is not None and not isinstance(error, _OverError):
                     raise error
-        stage.summary(f"{len(done)} files, {quantity(sum(each.bytes for each in done), 'B')}")
+        stage.summary(f"{counted(len(done), 'file')}, {quantity(sum(each.bytes for each in done), 'B')}")
     return done
 
 

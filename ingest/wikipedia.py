@@ -26,7 +26,7 @@ from cluster import memory
 from cluster.artefact import DRAFT, MAKING, Artefact, Draft, Input, identity_of, settings_dict
 from cluster.errors import WordloomError
 from cluster.folder import FileRecord, Folder
-from cluster.progress import Reporter, Stage, quantity
+from cluster.progress import Reporter, Stage, counted, quantity
 from ingest import corpus_report, texts
 from ingest.corpus import COUNTS, KIND, REDIRECTS
 from ingest.dump import Dump, plan
@@ -98,10 +98,11 @@ class Plan:
             "published": "it is there already, nothing would be done",
             "taken": "another artefact lies there; name another folder",
         }[self.state]
+        size = quantity(self.source.bytes, "B")
         return [
-            f"{self.source.name}: {len(self.source.files):,} files, {quantity(self.source.bytes, 'B')}",
+            f"{self.source.name}: {counted(len(self.source.files), 'file')}, {size}",
             *files,
-            f"{said['splits']:,} splits, so at least {said['expected_shards']:,} shards",
+            f"{counted(said['splits'], 'split')}, so at least {counted(said['expected_shards'], 'shard')}",
             f"to {self.location}: {state}",
         ]
 
@@ -313,7 +314,7 @@ def publish(
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items() if count)
     stage.summary(
         f"{pages:,} pages of {seen:,} ({reasons or 'none'} dropped), {quantity(tokens, 'tokens')}, "
-        f"{distinct:,} distinct, {len(shards):,} shards"
+        f"{distinct:,} distinct, {counted(len(shards), 'shard')}"
     )
     made = draft.publish(counts, files, {"speed": list(speed)} if speed else None)
     return corpus_report.beside(made, reporter)

@@ -16,7 +16,7 @@ from typing import Any
 from cluster.artefact import Artefact
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
-from cluster.progress import Reporter, duration, quantity, table
+from cluster.progress import Reporter, duration, nearby, program, quantity, table
 from cluster.report import FILE as REPORT
 from cluster.session import Session, cores, session
 from cluster.store import Store, figures, summary
@@ -29,7 +29,7 @@ from ingest.dump import Dump, locate
 from ingest.vocabulary import KIND as VOCABULARY
 from ingest.vocabulary import OUTPUT_VERSION as VOCABULARY_VERSION
 from ingest.vocabulary import cut_vocabulary
-from serving.models import Model, both_ways, find
+from serving.models import Model, both_ways, find, together
 from serving.profile import prepare
 from serving.settings import free_port
 
@@ -85,16 +85,18 @@ def run(
             chosen = both_ways({made.kind: Model.of(made) for made in models}, models)
             served = stack.enter_context(_served(chosen, settings, reporter))
             answers = _asked(served.url, reporter)
-            _say_addresses(served, running, reporter)
+            if stay:
+                _say_addresses(served, running, reporter)
         made = (*ground.values(), *models)
         _summary(made, journal, reporter)
         if stay:
-            reporter.say(f"Serving until Ctrl-C. {_left(began)}")
+            reporter.say(f"Serving until Ctrl-C. {_took(began)}")
             _wait()
         with journal.stage("shutdown"):
             stack.close()
     if not stay:
-        reporter.say(f"Done. {_left(began)}")
+        reporter.say(f"Done. {_took(began)}")
+        reporter.say(f"`{program()} serve --models {home}` serves this, with a page to play with.")
     return {
         "home": store.folder.location,
         "dump": {"name": dump.name, "identity": dump.identity, "bytes": dump.bytes},
@@ -201,7 +203,7 @@ def _served(models: str | Mapping[str, Model], settings: Settings, reporter: Rep
 
     with reporter.stage("serving") as stage:
         served = deployments.start(models, settings["serving"])
-        stage.summary(", ".join(model.name for model in served.models.values()))
+        stage.summary(_names(served))
     try:
         yield served
     finally:
@@ -224,7 +226,8 @@ def _asked(url: str, reporter: Reporter) -> list[Any]:
 def _summary(made: Sequence[Artefact], journal: Journal, reporter: Reporter) -> None:
     """One table of what there is now, and where the time went."""
     rows = [
-        (each.kind, quantity(each.bytes, "B"), figures(each), f"{each.location}/{REPORT}") for each in made
+        (each.kind, quantity(each.bytes, "B"), figures(each), f"{nearby(each.location)}/{REPORT}")
+        for each in made
     ]
     reporter.show(table("What there is", ("", "size", "figures", "its report"), rows, right=(1,)))
     spent = (f"{each['name']} {duration(each['ended'] - each['began'])}" for each in journal.stages)
@@ -240,8 +243,12 @@ def _say_addresses(served: Any, running: Session, reporter: Reporter) -> None:
     reporter.say(f"Metrics: {' '.join(running.metrics)}")
 
 
-def _left(began: float) -> str:
-    return f"It took {duration(time.monotonic() - began)}; `wordloom status` shows what there is."
+def _names(served: Any) -> str:
+    return ", ".join(model.name for model in together(served.models))
+
+
+def _took(began: float) -> str:
+    return f"It took {duration(time.monotonic() - began)}; `{program()} status` shows what there is."
 
 
 def _follow(served: Any, folder: str, seconds: float, reporter: Reporter) -> None:
@@ -260,7 +267,7 @@ def _follow(served: Any, folder: str, seconds: float, reporter: Reporter) -> Non
                     continue
                 known = now
                 served = deployments.switch(served, find(folder))
-                reporter.say(f"Now served: {', '.join(model.name for model in served.models.values())}")
+                reporter.say(f"Now served: {_names(served)}")
             except WordloomError as error:  # a damaged record or model: what is served is served on
                 reporter.say(f"{error}")
     except KeyboardInterrupt:

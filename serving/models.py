@@ -122,10 +122,14 @@ def both_ways(found: Mapping[str, Model], among: Iterable[Artefact]) -> dict[str
 def served(folder: Folder) -> set[str]:
     """The identities of the models that `find` finds, none where it finds none."""
     try:
-        found = find(folder).values()
-        return {each.version for model in found for each in (model, model.beside) if each is not None}
+        return {model.version for model in together(find(folder))}
     except WordloomError:  # something is damaged: who serves says what
         return set()
+
+
+def together(found: Mapping[str, Model]) -> list[Model]:
+    """All models that are served where these are: each, and the one beside it."""
+    return [each for model in found.values() for each in (model, model.beside) if each is not None]
 
 
 def _to_serve(folder: Folder) -> dict[str, Artefact]:

@@ -45,8 +45,7 @@ class Gate:
 def versions(location: str | Folder) -> list[dict[str, Any]]:
     """All models below a folder, oldest first: what they are, their figures, which of them are served."""
     folder = location if isinstance(location, Folder) else Folder(location)
-    found = models.find(folder).values()
-    served = {each.version for model in found for each in (model, model.beside) if each is not None}
+    served = {model.version for model in models.together(models.find(folder))}
     lying = [each for each in models.artefacts(folder) if each.kind in models.KINDS]
     listed = []
     for artefact in sorted(lying, key=lambda each: (each.kind, str(each.manifest.made.get("at", "")))):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import OutOfMemoryError
 
 from cluster.artefact import Draft
 from cluster.errors import UsageError, WordloomError
@@ -97,9 +98,13 @@ def test_impossible_groups_are_refused(workers: int, device: str, word: str) -> 
 
 
 def test_errors_of_workers_come_as_what_they_are() -> None:
-    for kind, error in (("usage", UsageError), ("mendable", WordloomError), ("defect", RuntimeError)):
+    for kind, error in (("usage", UsageError), ("mendable", WordloomError)):
         with pytest.raises(error, match=r"^what it was$"):
             _raise_for(Seen(failure=(kind, "what it was")), None)
+    with pytest.raises(RuntimeError, match=r"^KeyError: 'x'\nTraceback"):
+        _raise_for(Seen(failure=("defect", "Traceback (...):\n  somewhere\nKeyError: 'x'\n")), None)
+    with pytest.raises(WordloomError, match="Memory ran out"):
+        _raise_for(Seen(), OutOfMemoryError("1 worker(s) were killed"))
     with pytest.raises(WordloomError, match=r"gave up after 3 restarts \(worker died\); run the same"):
         _raise_for(Seen(), RuntimeError("a\nworker died\n"))
     _raise_for(Seen(), None)

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from cluster.progress import Reporter, duration, quantity, state
+from cluster.progress import Reporter, counted, duration, quantity, state
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,13 @@ def test_a_duration_is_short() -> None:
     assert [duration(3.14), duration(125), duration(15_000)] == ["3.1 s", "2 min 5 s", "4 h 10 min"]
 
 
+def test_one_is_no_plural() -> None:
+    assert [counted(number, "shard") for number in (0, 1, 2_004)] == ["0 shards", "1 shard", "2,004 shards"]
+
+
 def test_a_state_says_how_much_is_left() -> None:
     assert state(50, 200, "pages", 10, 5) == "50 of 200 pages (25%), 10/s, 15.0 s left"
+    assert state(0, None, "", 0, 13.7) == "13.7 s so far"
 
 
 def test_a_stage_that_ends_well_leaves_one_line_and_one_that_fails_none() -> None:

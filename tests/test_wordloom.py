@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ray.exceptions import OutOfMemoryError
 
 import serving.commands
 import wordloom
@@ -112,6 +113,21 @@ def test_a_defect_is_one_sentence_too(
     monkeypatch.setattr(serving.commands, "status", broken)
     assert wordloom.main(["status"]) == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_memory_that_ran_out_is_no_defect(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def greedy(options: object) -> None:
+        try:
+            raise OutOfMemoryError("1 worker(s) were killed due to the node running low on memory")
+        except OutOfMemoryError as error:
+            raise RuntimeError("lost") from error
+
+    monkeypatch.setattr(serving.commands, "status", greedy)
+    assert wordloom.main(["status"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("wordloom: Memory ran out") and "--workers" in said and "defect" not in said
 
 
 def test_status_shows_what_exists_and_from_what(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

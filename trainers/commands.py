@@ -169,6 +169,7 @@ def train(options: Options) -> dict[str, Any]:
         return {"artefacts": [summary(there)]}
     with session(options.address, cpus=cores(options.workers), home=job.draft.location):
         (made,) = train_all([job], options.workers, options.device, reporter)
+    options.pictured(made)
     return {"artefacts": [summary(made)]}
 
 
@@ -196,7 +197,7 @@ def train_sentiment(options: Options) -> dict[str, Any]:
         base = counts["baseline_accuracy"]
         beside = "" if base is None else f"; NB-SVM {base:.2%}"
         options.say(f"accuracy {counts['accuracy']:.2%} on {counts['measured_on']}{beside}")
-        options.say(f"{made.location}/card.md and report.json say more.")
+    options.pictured(made)
     return {"artefacts": [summary(made)]}
 
 
@@ -258,6 +259,7 @@ def labelling(options: Options) -> dict[str, Any]:
         found = figures[name]
         several = f" (mean of {len(found)} folds; worst {max(found):.2%})" if len(found) > 1 else ""
         options.say(f"{words}: {sum(found) / len(found):.2%}{several}")
+    options.pictured(*made)
     return {
         "artefacts": [summary(each) for each in made],
         "split": settings.split,

@@ -145,10 +145,13 @@ def run_name(jobs: Sequence[TrainingJob]) -> str:
 
 def _raise_for(seen: Seen, error: BaseException | None) -> None:
     if seen.failure is not None:
-        raise {"usage": UsageError, "mendable": WordloomError}.get(seen.failure[0], RuntimeError)(
-            seen.failure[1]
-        )
+        kind, text = seen.failure
+        if kind == "defect":
+            raise RuntimeError(f"{text.strip().splitlines()[-1]}\n{text}")  # what it was, then where
+        raise {"usage": UsageError, "mendable": WordloomError}[kind](text)
     if error is not None:
+        if (sentence := memory.ran_out(error)) is not None:
+            raise WordloomError(sentence) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise WordloomError(
             f"Training gave up after {MAX_RESTARTS} restarts ({reason}); "
@@ -221,8 +224,9 @@ def _work(config: dict[str, Any]) -> None:
         ray.get(board.fail.remote("usage", str(error)))
     except WordloomError as error:
         ray.get(board.fail.remote("mendable", str(error)))
-    except Exception:
-        ray.get(board.fail.remote("defect", traceback.format_exc()))
+    except Exception as error:
+        short = memory.ran_out(error)
+        ray.get(board.fail.remote(*(("mendable", short) if short else ("defect", traceback.format_exc()))))
 
 
 def load_factory(name: str) -> Factory:
@@ -417,7 +421,7 @@ class _Shown:
             self._stage.__exit__(None, None, None)
             self._number += 1
             if self._number < len(self._jobs):
-                self._stage = self._begin("")
+                self._stage = self._begin("getting ready")
         self._show(seen.progress.get(self._number))
 
     def _begin(self, note: str) -> Stage:

@@ -220,10 +220,13 @@ def _end(report: Report, artefact: Artefact) -> None:
             for name, seconds in phases.items()
         )
     report.section("Where it comes from")
-    report.table(
-        ("made from", "kind", "identity", "where it lay"),
-        [[name, given.kind, given.identity[:16], given.location] for name, given in manifest.inputs.items()],
-    )
+    if manifest.inputs:
+        report.table(
+            ("made from", "kind", "identity", "where it lay"),
+            [[name, each.kind, each.identity[:16], each.location] for name, each in manifest.inputs.items()],
+        )
+    else:
+        report.text("Of its settings alone.")
     report.folded("Settings", manifest.settings)
     shown = itertools.islice(manifest.files.items(), LISTED)
     more = f", the first {LISTED} of {len(manifest.files):,}" if len(manifest.files) > LISTED else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
 from cluster.command_line import CommandLine, Options, positive
@@ -105,8 +104,10 @@ def list_models(options: Options) -> dict[str, Any]:
 
 
 def promote(options: Options) -> dict[str, Any]:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from serving import promotion
+    from trainers.commands import load_tensorflow
+
+    load_tensorflow()
 
     model, gates = promotion.promote(options.models, options.name)
     options.say(*(f"✓ {gate.name}: {gate.sentence}" for gate in gates))

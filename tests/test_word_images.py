@@ -10,7 +10,7 @@ import pytest
 from cluster.errors import UsageError
 from cluster.progress import Reporter
 from ingest.sequence_corpus import SequenceCorpus
-from ingest.word_images import WORDS, WordImagesSettings, image, make_word_images, word_images
+from ingest.word_images import DRAWING, WORDS, WordImagesSettings, image, make_word_images, word_images
 
 PLAIN = WordImagesSettings(shear=0, shift=0, scale=0, noise=0)
 
@@ -38,12 +38,22 @@ def test_every_letter_of_the_alphabet_is_in_several_words() -> None:
         assert sum(letter in word for word in WORDS) >= 2, letter
 
 
-def test_a_letter_fills_its_image_and_keeps_its_hole() -> None:
+def test_a_letter_is_as_large_as_its_shape_lets_it_be_and_keeps_its_hole() -> None:
+    """As in the handwritten set, whose o are 8 columns wide and 11 rows high on average, whose l 4 and 16."""
     drawn = image("o", "DejaVuSans.ttf", 0.0, PLAIN, np.random.default_rng(0))
-    assert drawn.any(axis=1).all() and drawn.any(axis=0).all()
-    assert not drawn[4:12, 3:5].any()
+    assert drawn.any(axis=0).all() and np.flatnonzero(drawn.any(axis=1)).tolist() == list(range(3, 13))
+    assert not drawn[6:10, 3:5].any()
     stroke = image("l", "DejaVuSans.ttf", 0.0, PLAIN, np.random.default_rng(0))
-    assert stroke.all()  # as in the handwritten set, whose letters are scaled to their box
+    assert stroke.any(axis=1).all() and np.flatnonzero(stroke.any(axis=0)).tolist() == [3, 4]
+
+
+def test_letters_are_what_they_were_at_this_drawing() -> None:
+    """Where this differs, raise DRAWING in ingest/word_images.py."""
+    set_bits = {
+        letter: int(image(letter, "DejaVuSerif.ttf", 0.0, PLAIN, np.random.default_rng(0)).sum())
+        for letter in "aglm"
+    }
+    assert (DRAWING, set_bits) == (2, {"a": 38, "g": 52, "l": 38, "m": 33})
 
 
 def test_each_distortion_changes_the_image() -> None:

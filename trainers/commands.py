@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import math
 import os
 import sys
@@ -140,6 +141,20 @@ def _training(
     return made
 
 
+def load_tensorflow() -> None:
+    """Imports TensorFlow without the lines that its C++ writes on standard error before any setting counts:
+    what it found of processors and GPUs."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        importlib.import_module("tensorflow")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def train(options: Options) -> dict[str, Any]:
     """One model of a corpus, in the folder `output`."""
     settings = options.resolved()
@@ -202,7 +217,7 @@ def train_sentiment(options: Options) -> dict[str, Any]:
 
 
 def predict_sentiment(options: Options) -> dict[str, Any]:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    load_tensorflow()
     from trainers.competition import predict_file
     from trainers.sentiment_model import SentimentModel
 
@@ -369,7 +384,7 @@ def import_(options: Options) -> dict[str, Any]:
 
 def generate(options: Options) -> dict[str, Any]:
     """Texts that go on from a seed text: the first one is printed as it is made, the others behind it."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    load_tensorflow()
     from trainers.generation import CharacterModel
 
     model = CharacterModel.open(options.model)
@@ -398,7 +413,7 @@ def generate(options: Options) -> dict[str, Any]:
 
 def score(options: Options) -> dict[str, Any]:
     """What a model thinks of a text that is read from a document's beginning."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    load_tensorflow()
     from trainers.generation import CharacterModel
 
     model = CharacterModel.open(options.model)

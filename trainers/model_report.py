@@ -187,14 +187,13 @@ def _learning(page: Report, artefact: Artefact) -> None:
     columns = [key for key in history[0] if key not in LEFT_OUT]
     page.table(
         ("epoch", *(key.replace("_", " ") for key in columns)),
-        [
-            [
-                entry["epoch"],
-                *(duration(entry[key]) if key == "seconds" else entry.get(key) for key in columns),
-            ]
-            for entry in history
-        ],
+        [[entry["epoch"], *(_cell(key, entry.get(key)) for key in columns)] for entry in history],
     )
+
+
+def _cell(key: str, value: Any) -> Any:
+    """A figure of an epoch; a time stays on its line."""
+    return duration(value).replace(" ", "\N{NO-BREAK SPACE}") if key == "seconds" else value
 
 
 def _confusion(page: Report, counts: Sequence[Sequence[int]], labels: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ COMPILES = not config.DISABLE_JIT  # type: ignore[attr-defined]
 
 U8, U16, U32 = types.uint8[::1], types.uint16[::1], types.uint32[::1]
 I32, I64, U64 = types.int32[::1], types.int64[::1], types.uint64[::1]
+TABLE = types.int32[:, ::1]  # rows of int32
 READ_U8 = types.Array(types.uint8, 1, "C", readonly=True)
 EIGHTS = types.Array(types.uint64, 1, "A", readonly=True, aligned=False)  # at each byte, eight as one number
 INTEGER, WORD, NOTHING = types.int64, types.uint64, types.void

@@ -214,7 +214,7 @@ def test_noise_contrastive_estimation_is_that_of_tensorflow_with_dense_momentum(
     begun = objective.initial(random)
     drawn = Centres(stream.values, 3, 60, np.full(57, 2, np.int32), np.full(57, 1, np.int32))
     arrays, _ = objective.prepare(drawn, random)
-    candidates, tries = arrays[4:]
+    candidates, tries = arrays[1][:, :6], arrays[4]
     centres, contexts = (np.split(each, range(40, 171, 40)) for each in pairs(drawn))
     lengths = [len(each) for each in centres]
     assert lengths == [40, 40, 40, 40, 11]
@@ -286,8 +286,8 @@ def test_momentum_that_is_put_off_is_dense_momentum_after_hundreds_of_steps() ->
     chances, (centres, contexts) = log_uniform(size), pairs(drawn)
     for step in range(count):
         part = slice(30 * step, 30 * (step + 1))
-        c, w, n = centres[part], contexts[part], arrays[4][step]
-        expected = np.log(1 - (1 - chances) ** int(arrays[5][step]))
+        c, w, n = centres[part], contexts[part], arrays[1][step, :5]
+        expected = np.log(1 - (1 - chances) ** int(arrays[4][step]))
         x = dense["input"][c]
         true = np.einsum("bd,bd->b", x, dense["output"][w]) + dense["bias"][w] - expected[w]
         other = x @ dense["output"][n].T + dense["bias"][n] - expected[n]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainers.stream import Block
-from trainers.windows import cut_streams, cut_windows
+from trainers.windows import Windows, cut_streams, cut_windows
 
 START = 99
 
@@ -47,21 +47,25 @@ def test_a_stream_reads_the_character_before_its_block() -> None:
     assert windows.inputs[0, 0, 0] == START and windows.starts[0, 0, 0]
 
 
-def test_windows_start_every_stride_within_their_page() -> None:
-    windows = cut_windows(block_of([100, 60]), batch=2, steps=50, stride=25, seed=0)
-    assert windows.inputs.shape[1] == 49
-    assert np.all(windows.weights == 1)
-    np.testing.assert_array_equal(windows.targets, windows.inputs + 1)
-    assert sorted(windows.inputs[:, 0].ravel()) == [0, 25, 50, 100]
+def starts(*cut: Windows) -> list[int]:
+    return sorted(np.concatenate([each.inputs[:, 0].ravel() for each in cut]).tolist())
+
+
+def test_windows_of_one_pass_stand_beside_each_other_and_two_passes_start_every_stride() -> None:
+    one, other = (cut_windows(block_of([125, 60]), 1, 50, 25, seed=0, turn=turn) for turn in (0, 1))
+    assert one.inputs.shape[1] == 49
+    assert np.all(one.weights == 1)
+    np.testing.assert_array_equal(one.targets, one.inputs + 1)
+    assert (starts(one), starts(other)) == ([0, 50, 125], [25, 75])
+    assert starts(cut_windows(block_of([125, 60]), 1, 50, 25, seed=0, turn=2)) == starts(one)
 
 
 def test_neighbouring_blocks_share_the_windows_of_a_page() -> None:
-    whole = [cut_windows(block_of([1000]), 1, 50, 25, 0)]
     first = Block(0, 0, np.arange(549, dtype=np.int32), np.zeros(549, np.int32), 0, 500)
     second = Block(1, 0, np.arange(451, 1000, dtype=np.int32), np.zeros(549, np.int32), 49, 549)
-    parts = [cut_windows(first, 1, 50, 25, 0), cut_windows(second, 1, 50, 25, 0)]
-    starts = [sorted(np.concatenate([w.inputs[:, 0, 0] for w in each])) for each in (whole, parts)]
-    assert starts[0] == starts[1]
+    for turn in (0, 1):
+        whole = cut_windows(block_of([1000]), 1, 50, 25, 0, turn)
+        assert starts(whole) == starts(*(cut_windows(each, 1, 50, 25, 0, turn) for each in (first, second)))
 
 
 def test_a_page_shorter_than_a_window_gives_one_that_ends_with_it() -> None:
@@ -73,8 +77,8 @@ def test_a_page_shorter_than_a_window_gives_one_that_ends_with_it() -> None:
 
 def test_the_last_batch_is_filled_with_windows_drawn_again() -> None:
     windows = cut_windows(block_of([250]), batch=4, steps=50, stride=25, seed=0)
-    starts, counts = np.unique(windows.inputs[:, 0], return_counts=True)
-    assert starts.tolist() == list(range(0, 201, 25)) and counts.sum() == 12 and counts.max() == 2
+    found, counts = np.unique(windows.inputs[:, 0], return_counts=True)
+    assert found.tolist() == list(range(0, 201, 50)) and counts.sum() == 8 and counts.max() == 2
 
 
 def test_a_block_without_a_window_gives_none() -> None:

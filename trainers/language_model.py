@@ -211,7 +211,8 @@ class CharacterLanguageModel:
         settings, start = self.settings, self.alphabet.start
         if settings.carry == "streams":
             return cut_streams(block, settings.batch, settings.steps, start)
-        return cut_windows(block, settings.batch, settings.steps, settings.stride, settings.seed)
+        turn = block.index // self.stream.pass_blocks
+        return cut_windows(block, settings.batch, settings.steps, settings.stride, settings.seed, turn)
 
     def rate(self, index: int, total_blocks: int) -> float:
         """The learning rate of a block, a function of its place in the whole training."""

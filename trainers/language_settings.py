@@ -22,9 +22,10 @@ class LanguageModelSettings:
     Text: `alphabet` is ``derived`` (the `alphabet_size` commonest characters of the training text) or
     ``reference`` (83 characters). `carry` is ``streams`` (each row of a batch is one run of text; the
     recurrent state goes from window to window, gradients end at the window's edge) or ``windows`` (windows
-    start every `stride` characters of a page with an empty state, and their first character is not
-    predicted). A window has `steps` characters, a batch `batch` rows, a block `windows` batches; in streams
-    a row is read over the `windows` windows of its block.
+    start every `stride` characters of a page, in one pass over the corpus or, where they overlap, in the
+    next, with an empty state; their first character is not predicted). A window has `steps` characters, a
+    batch `batch` rows, a block `windows` batches; in streams a row is read over the `windows` windows of its
+    block.
 
     Training: Adam at `learning_rate`, `schedule` ``constant`` or ``linear`` (falling to a twentieth of it),
     gradients clipped at `clip` by ``value``, ``norm`` (of each array) or ``global_norm``. `epochs` epochs of
@@ -101,7 +102,8 @@ class LanguageModelSettings:
     @property
     def block_size(self) -> int:
         """Characters of a block of the stream: what `windows` batches take."""
-        return self.batch * self.windows * (self.steps if self.carry == "streams" else self.stride)
+        apart = max(1, self.steps // self.stride) * self.stride  # of the windows of one pass
+        return self.batch * self.windows * (self.steps if self.carry == "streams" else apart)
 
     @property
     def halo(self) -> int:

@@ -59,6 +59,7 @@ class Stream(Protocol):
     """What the loop and the learners see of a stream."""
 
     unit: str  # what the values are, in the plural: "tokens", "characters"
+    pass_blocks: int  # that hold the corpus once
     blocks_per_epoch: int
     units_per_epoch: int
 

@@ -80,6 +80,7 @@ def test_the_labeller_is_what_it_was_at_this_output_version(tmp_path: Path) -> N
         "units": 8,
         "channels": 2,
         "features": 8,
+        "context_dropout": 0.5,
         "batch": 10,
         "pool": 1,
         "block_batches": 4,

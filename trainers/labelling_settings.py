@@ -82,9 +82,11 @@ BEST: dict[str, Any] = {
     "noise": 0.01,
 }
 # What a word's other letters say is right where the words are known, and misleads where they are new: there
-# it is hidden from half of the words, and most words are put together anew.
+# it is hidden from most of the words, most words are put together anew, and the letters' shapes get twice the
+# channels. 6.9 % of the letters wrong; 8.1 with half of the words and the channels of "best".
 NEW_WORDS: dict[str, Any] = {
-    "context_dropout": 0.5,
+    "context_dropout": 0.7,
+    "channels": 32,
     "recombined": 0.7,
     "piece": 2.0,
     "dropout": 0.3,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cluster.command_line import CommandLine, Options, positive
+from cluster.command_line import CommandLine, Options, load_tensorflow, positive
 
 SECTIONS = {"serving": "serving.settings:ServingSettings"}
 PRESETS: dict[str, str] = {}
@@ -105,7 +105,6 @@ def list_models(options: Options) -> dict[str, Any]:
 
 def promote(options: Options) -> dict[str, Any]:
     from serving import promotion
-    from trainers.commands import load_tensorflow
 
     load_tensorflow()
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.command_line import CommandLine, Options, positive
+from cluster.command_line import CommandLine, Options, load_tensorflow, positive
 
 if TYPE_CHECKING:
     from trainers.labelling_settings import LabellingSettings
@@ -139,20 +137,6 @@ def _training(
     made.add_argument("--corpus", required=True, metavar="DIR", help="an ingested corpus")
     made.add_argument("--output", required=True, metavar="DIR", help="where the model goes")
     return made
-
-
-def load_tensorflow() -> None:
-    """Imports TensorFlow without the lines that its C++ writes on standard error before any setting counts:
-    what it found of processors and GPUs."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        importlib.import_module("tensorflow")
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def train(options: Options) -> dict[str, Any]:

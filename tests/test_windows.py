@@ -52,20 +52,22 @@ def starts(*cut: Windows) -> list[int]:
 
 
 def test_windows_of_one_pass_stand_beside_each_other_and_two_passes_start_every_stride() -> None:
-    one, other = (cut_windows(block_of([125, 60]), 1, 50, 25, seed=0, turn=turn) for turn in (0, 1))
+    one, other = (cut_windows(block_of([125, 60]), 1, 50, 25, 0, turn, passes=2) for turn in (0, 1))
     assert one.inputs.shape[1] == 49
     assert np.all(one.weights == 1)
     np.testing.assert_array_equal(one.targets, one.inputs + 1)
     assert (starts(one), starts(other)) == ([0, 50, 125], [25, 75])
-    assert starts(cut_windows(block_of([125, 60]), 1, 50, 25, seed=0, turn=2)) == starts(one)
+    assert starts(cut_windows(block_of([125, 60]), 1, 50, 25, 0)) == starts(one, other)
 
 
 def test_neighbouring_blocks_share_the_windows_of_a_page() -> None:
     first = Block(0, 0, np.arange(549, dtype=np.int32), np.zeros(549, np.int32), 0, 500)
     second = Block(1, 0, np.arange(451, 1000, dtype=np.int32), np.zeros(549, np.int32), 49, 549)
     for turn in (0, 1):
-        whole = cut_windows(block_of([1000]), 1, 50, 25, 0, turn)
-        assert starts(whole) == starts(*(cut_windows(each, 1, 50, 25, 0, turn) for each in (first, second)))
+        whole = cut_windows(block_of([1000]), 1, 50, 25, 0, turn, 2)
+        assert starts(whole) == starts(
+            *(cut_windows(each, 1, 50, 25, 0, turn, 2) for each in (first, second))
+        )
 
 
 def test_a_page_shorter_than_a_window_gives_one_that_ends_with_it() -> None:
@@ -76,7 +78,7 @@ def test_a_page_shorter_than_a_window_gives_one_that_ends_with_it() -> None:
 
 
 def test_the_last_batch_is_filled_with_windows_drawn_again() -> None:
-    windows = cut_windows(block_of([250]), batch=4, steps=50, stride=25, seed=0)
+    windows = cut_windows(block_of([250]), 4, 50, 25, seed=0, passes=2)
     found, counts = np.unique(windows.inputs[:, 0], return_counts=True)
     assert found.tolist() == list(range(0, 201, 50)) and counts.sum() == 8 and counts.max() == 2
 

@@ -211,8 +211,10 @@ class CharacterLanguageModel:
         settings, start = self.settings, self.alphabet.start
         if settings.carry == "streams":
             return cut_streams(block, settings.batch, settings.steps, start)
-        turn = block.index // self.stream.pass_blocks
-        return cut_windows(block, settings.batch, settings.steps, settings.stride, settings.seed, turn)
+        turn = block.index // self.stream.pass_blocks % settings.passes
+        return cut_windows(
+            block, settings.batch, settings.steps, settings.stride, settings.seed, turn, settings.passes
+        )
 
     def rate(self, index: int, total_blocks: int) -> float:
         """The learning rate of a block, a function of its place in the whole training."""

@@ -102,8 +102,13 @@ class LanguageModelSettings:
     @property
     def block_size(self) -> int:
         """Characters of a block of the stream: what `windows` batches take."""
-        apart = max(1, self.steps // self.stride) * self.stride  # of the windows of one pass
-        return self.batch * self.windows * (self.steps if self.carry == "streams" else apart)
+        apart = self.steps if self.carry == "streams" else self.passes * self.stride
+        return self.batch * self.windows * apart
+
+    @property
+    def passes(self) -> int:
+        """Passes over the corpus that take all windows, for those of one pass do not overlap."""
+        return max(1, self.steps // self.stride)
 
     @property
     def halo(self) -> int:

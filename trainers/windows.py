@@ -74,11 +74,13 @@ def cut_streams(block: Block, batch: int, steps: int, start: int) -> Windows:
     return Windows(batches(inputs), batches(targets), batches(weights), batches(starts))
 
 
-def cut_windows(block: Block, batch: int, steps: int, stride: int, seed: int, turn: int = 0) -> Windows:
+def cut_windows(
+    block: Block, batch: int, steps: int, stride: int, seed: int, turn: int = 0, passes: int = 1
+) -> Windows:
     """Windows that start every `stride` characters of each page's part in the block, in random order.
 
-    A pass over the corpus (number `turn`) takes those that do not overlap, and ``steps // stride`` passes
-    take all: two windows that share half of their characters teach little more than one while both are fresh.
+    Of `passes` passes over the corpus, number `turn` takes every `passes`-th: two windows that share half of
+    their characters teach little more than one while both are fresh.
 
     A window has `steps` characters: all but the last are read, all but the first predicted. It may reach
     beyond the block's end (into its halo), never beyond its page's; where a page has less than a window
@@ -87,12 +89,11 @@ def cut_windows(block: Block, batch: int, steps: int, stride: int, seed: int, tu
     """
     begins = _page_begins(block)
     edges = np.append(np.flatnonzero(begins), len(block.values))  # of the pages, halo included
-    passes = max(1, steps // stride)
     chosen = []
     for low, high in itertools.pairwise(edges):
         first, last = max(int(low), block.start), min(int(high) - steps, block.stop - 1)
         if last >= first:
-            chosen.append(np.arange(first + turn % passes * stride, last + 1, passes * stride))
+            chosen.append(np.arange(first + turn * stride, last + 1, passes * stride))
         elif high - low < steps and block.start <= low < block.stop and high - low > 1:
             chosen.append(np.array([low]))
     if not chosen:

@@ -108,11 +108,13 @@ def test_every_shard_is_decoded_once_a_pass() -> None:
 
 
 def test_an_epoch_may_be_other_than_a_pass() -> None:
-    stream = NumberStream([10, 10], 1, 0, seed=1, epoch_blocks=15)
+    stream = NumberStream([10, 10], 1, 0, seed=1, epoch_units=15)
     assert (stream.blocks_per_epoch, stream.units_per_epoch) == (15, 15)
     epochs = [stream.block(index).epoch for index in range(40)]
     assert epochs == [0] * 15 + [1] * 15 + [2] * 10
     assert sorted(own(stream.block(index))[0] for index in range(20)) == [*range(10), *range(1000, 1010)]
+    short = NumberStream([10, 7], 4, 0, seed=1, epoch_units=12)  # 17 in five blocks: three hold 10.2
+    assert (short.blocks_per_epoch, short.units_per_epoch) == (4, 14)
 
 
 def test_a_corpus_without_text_is_refused() -> None:

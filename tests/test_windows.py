@@ -48,50 +48,56 @@ def test_a_stream_reads_the_character_before_its_block() -> None:
 
 
 def starts(*cut: Windows) -> list[int]:
+    """Where windows start; START stands for the first character of a page."""
     return sorted(np.concatenate([each.inputs[:, 0].ravel() for each in cut]).tolist())
 
 
 def test_windows_of_one_pass_stand_beside_each_other_and_two_passes_start_every_stride() -> None:
-    one, other = (cut_windows(block_of([125, 60]), 1, 50, 25, 0, turn, passes=2) for turn in (0, 1))
+    cuts = (cut_windows(block_of([125, 60]), 1, 50, 25, START, 0, turn, passes=2) for turn in (0, 1))
+    one, other = cuts
     assert one.inputs.shape[1] == 49
     assert np.all(one.weights == 1)
-    np.testing.assert_array_equal(one.targets, one.inputs + 1)
-    assert (starts(one), starts(other)) == ([0, 50, 125], [25, 75])
-    assert starts(cut_windows(block_of([125, 60]), 1, 50, 25, 0)) == starts(one, other)
+    np.testing.assert_array_equal(one.targets[:, :-1], one.inputs[:, 1:])
+    np.testing.assert_array_equal(other.targets, other.inputs + 1)
+    assert (starts(one), starts(other)) == ([50, START, START], [25, 75])
+    assert sorted(one.targets[one.inputs == START].tolist()) == [0, 125]
+    assert starts(cut_windows(block_of([125, 60]), 1, 50, 25, START, 0)) == starts(one, other)
 
 
 def test_neighbouring_blocks_share_the_windows_of_a_page() -> None:
     first = Block(0, 0, np.arange(549, dtype=np.int32), np.zeros(549, np.int32), 0, 500)
     second = Block(1, 0, np.arange(451, 1000, dtype=np.int32), np.zeros(549, np.int32), 49, 549)
     for turn in (0, 1):
-        whole = cut_windows(block_of([1000]), 1, 50, 25, 0, turn, 2)
+        whole = cut_windows(block_of([1000]), 1, 50, 25, START, 0, turn, 2)
         assert starts(whole) == starts(
-            *(cut_windows(each, 1, 50, 25, 0, turn, 2) for each in (first, second))
+            *(cut_windows(each, 1, 50, 25, START, 0, turn, 2) for each in (first, second))
         )
 
 
 def test_a_page_shorter_than_a_window_gives_one_that_ends_with_it() -> None:
-    windows = cut_windows(block_of([8, 1]), batch=1, steps=50, stride=25, seed=0)
-    assert len(windows) == 1
-    assert windows.weights.sum() == 7
-    np.testing.assert_array_equal(windows.targets[windows.weights > 0], np.arange(1, 8))
+    windows = cut_windows(block_of([8, 1]), batch=1, steps=50, stride=25, start=START, seed=0)
+    assert len(windows) == 2
+    assert windows.weights.sum() == 9
+    assert sorted(windows.targets[windows.weights > 0].tolist()) == list(range(9))
 
 
 def test_the_last_batch_is_filled_with_windows_drawn_again() -> None:
-    windows = cut_windows(block_of([250]), 4, 50, 25, seed=0, passes=2)
+    windows = cut_windows(block_of([250]), 4, 50, 25, START, seed=0, passes=2)
     found, counts = np.unique(windows.inputs[:, 0], return_counts=True)
-    assert found.tolist() == list(range(0, 201, 50)) and counts.sum() == 8 and counts.max() == 2
+    assert found.tolist() == [50, START, 100, 150, 200] and counts.sum() == 8 and counts.max() == 2
 
 
 def test_a_block_without_a_window_gives_none() -> None:
-    assert len(cut_windows(block_of([1, 1]), batch=4, steps=50, stride=25, seed=0)) == 0
+    whole = block_of([70, 30], start=60, stop=70)
+    assert len(cut_windows(whole, batch=4, steps=50, stride=25, start=START, seed=0)) == 0
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_order_of_windows_depends_on_seed_and_block_alone(seed: int) -> None:
-    one, other = (cut_windows(block_of([2000], index=3), 4, 50, 25, seed) for _ in range(2))
+    one, other = (cut_windows(block_of([2000], index=3), 4, 50, 25, START, seed) for _ in range(2))
     np.testing.assert_array_equal(one.inputs, other.inputs)
-    assert not np.array_equal(one.inputs, cut_windows(block_of([2000], index=4), 4, 50, 25, seed).inputs)
+    other_block = cut_windows(block_of([2000], index=4), 4, 50, 25, START, seed)
+    assert not np.array_equal(one.inputs, other_block.inputs)
 
 
 def test_short_blocks_take_the_shape_of_full_ones() -> None:

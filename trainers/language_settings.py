@@ -23,13 +23,13 @@ class LanguageModelSettings:
     ``reference`` (83 characters). `carry` is ``streams`` (each row of a batch is one run of text; the
     recurrent state goes from window to window, gradients end at the window's edge) or ``windows`` (windows
     start every `stride` characters of a page, in one pass over the corpus or, where they overlap, in the
-    next, with an empty state; their first character is not predicted). A window has `steps` characters, a
-    batch `batch` rows, a block `windows` batches; in streams a row is read over the `windows` windows of its
-    block.
+    next, with an empty state; their first character is not predicted, but for a page's). A window has `steps`
+    characters, a batch `batch` rows, a block `windows` batches; in streams a row is read over the `windows`
+    windows of its block.
 
     Training: Adam at `learning_rate`, `schedule` ``constant`` or ``linear`` (falling to a twentieth of it),
     gradients clipped at `clip` by ``value``, ``norm`` (of each array) or ``global_norm``. `epochs` epochs of
-    `epoch_batches` batches each (0: a pass over the corpus); `patience` epochs without a better held-out
+    `epoch_batches` full batches each (0: a pass over the corpus); `patience` epochs without a better held-out
     loss end it (0: never).
 
     Workers average their parameters and Adam's slots every `exchange_blocks` blocks.
@@ -102,8 +102,12 @@ class LanguageModelSettings:
     @property
     def block_size(self) -> int:
         """Characters of a block of the stream: what `windows` batches take."""
-        apart = self.steps if self.carry == "streams" else self.passes * self.stride
-        return self.batch * self.windows * apart
+        return self.windows * self.batch_size
+
+    @property
+    def batch_size(self) -> int:
+        """Characters of the text that a batch takes; those of other passes lie between windows."""
+        return self.batch * (self.steps if self.carry == "streams" else self.passes * self.stride)
 
     @property
     def passes(self) -> int:

@@ -74,13 +74,13 @@ class ShardStream(ABC):
     """Blocks of the shards of a corpus; what a unit is, a subclass says.
 
     `units` are the training units of each shard, from the manifest. `halo` units are given as context on
-    either side. `epoch_blocks` sets the blocks of an epoch where it is to be no whole pass (0: a pass).
+    either side. An epoch is a whole pass, or as many blocks as hold `epoch_units` units on average.
     """
 
     unit: str
 
     def __init__(
-        self, units: Sequence[int], block_size: int, halo: int, seed: int, epoch_blocks: int = 0
+        self, units: Sequence[int], block_size: int, halo: int, seed: int, epoch_units: int = 0
     ) -> None:
         self.units = np.asarray(units, np.int64)
         self.block_size = block_size
@@ -90,8 +90,11 @@ class ShardStream(ABC):
         self.pass_blocks = int(self.shard_blocks.sum())
         if not self.pass_blocks:
             raise WordloomError(f"The corpus has no {self.unit} to train on; ingest a larger dump.")
-        self.blocks_per_epoch = epoch_blocks or self.pass_blocks
-        self.units_per_epoch = round(int(self.units.sum()) * self.blocks_per_epoch / self.pass_blocks)
+        total = int(self.units.sum())  # each shard's last block is short, so blocks are not all full
+        self.blocks_per_epoch = (
+            -(-epoch_units * self.pass_blocks // total) if epoch_units else self.pass_blocks
+        )
+        self.units_per_epoch = round(total * self.blocks_per_epoch / self.pass_blocks)
         self._lock = threading.Lock()
         self._decoded: OrderedDict[int, tuple[Ids, Ids]] = OrderedDict()
         self._pass: tuple[int, npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
@@ -201,12 +204,12 @@ class TokenStream(ShardStream):
         block_size: int,
         halo: int,
         seed: int,
-        epoch_blocks: int = 0,
+        epoch_units: int = 0,
     ) -> None:
         self.corpus = corpus
         self.vocabulary = vocabulary
         units = [shard.training_tokens for shard in corpus.shards]
-        super().__init__(units, block_size, halo, seed, epoch_blocks)
+        super().__init__(units, block_size, halo, seed, epoch_units)
 
     def decode(self, shard: int, part: Part) -> tuple[Ids, npt.NDArray[np.int64]]:
         tokens = self.corpus.shard_tokens(shard, part)
@@ -235,14 +238,14 @@ class CharacterStream(ShardStream):
         block_size: int,
         seed: int,
         halo: int = 0,
-        epoch_blocks: int = 0,
+        epoch_units: int = 0,
         separator: str = SEPARATOR,
     ) -> None:
         self.corpus = corpus
         self.alphabet = alphabet
         self.separator = separator
         units = [shard.training_characters + len(separator) * shard.training_pages for shard in corpus.shards]
-        super().__init__(units, block_size, halo, seed, epoch_blocks)
+        super().__init__(units, block_size, halo, seed, epoch_units)
 
     def decode(self, shard: int, part: Part) -> tuple[Ids, npt.NDArray[np.int64]]:
         behind = self.separator if part == "training" else ""

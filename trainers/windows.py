@@ -75,17 +75,26 @@ def cut_streams(block: Block, batch: int, steps: int, start: int) -> Windows:
 
 
 def cut_windows(
-    block: Block, batch: int, steps: int, stride: int, seed: int, turn: int = 0, passes: int = 1
+    block: Block,
+    batch: int,
+    steps: int,
+    stride: int,
+    start: int,
+    seed: int,
+    turn: int = 0,
+    passes: int = 1,
 ) -> Windows:
     """Windows that start every `stride` characters of each page's part in the block, in random order.
 
     Of `passes` passes over the corpus, number `turn` takes every `passes`-th: two windows that share half of
     their characters teach little more than one while both are fresh.
 
-    A window has `steps` characters: all but the last are read, all but the first predicted. It may reach
-    beyond the block's end (into its halo), never beyond its page's; where a page has less than a window
-    left, no window starts, unless the page is that short altogether: then there is one, shorter. Batches are
-    full: the last is filled with windows drawn again. The order depends on (seed, block.index) alone.
+    A window has `steps` characters: all but the last are read, all but the first predicted. A page's first
+    window has the symbol `start` before its characters and one of them less, so that a page's first character
+    is learned as well. A window may reach beyond the block's end (into its halo), never beyond its page's;
+    where a page has less than a window left, no window starts, unless the page is that short altogether: then
+    there is one, shorter. Batches are full: the last is filled with windows drawn again. The order depends on
+    (seed, block.index) alone.
     """
     begins = _page_begins(block)
     edges = np.append(np.flatnonzero(begins), len(block.values))  # of the pages, halo included
@@ -94,7 +103,7 @@ def cut_windows(
         first, last = max(int(low), block.start), min(int(high) - steps, block.stop - 1)
         if last >= first:
             chosen.append(np.arange(first + turn * stride, last + 1, passes * stride))
-        elif high - low < steps and block.start <= low < block.stop and high - low > 1:
+        elif high - low < steps and block.start <= low < block.stop:
             chosen.append(np.array([low]))
     if not chosen:
         empty = np.zeros((0, steps - 1, batch))
@@ -103,8 +112,10 @@ def cut_windows(
     k = -(-len(found) // batch)
     order = np.resize(found[shuffled(len(found), seed, block.index)], k * batch)
     ends = edges[np.searchsorted(edges, order, side="right")]
-    places = order[:, None] + np.arange(steps)[None, :]
-    values = block.values[np.minimum(places, len(block.values) - 1)]
+    opens = begins[order]
+    places = (order - opens)[:, None] + np.arange(steps)[None, :]
+    values = block.values[np.clip(places, 0, len(block.values) - 1)]
+    values[opens, 0] = start
     real = places[:, 1:] < ends[:, None]
 
     def batches(rows: np.ndarray) -> np.ndarray:

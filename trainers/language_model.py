@@ -107,10 +107,8 @@ class CharacterLanguageModel:
         arrays = self.network.initial(self.settings.seed)
         random = np.random.default_rng([self.settings.seed, 1])
         for name, shape in self.shapes.items():
-            if name == FIRST_KERNEL:
-                # One row is the whole input of a step, so its numbers have variance 1. Preset reference after
-                # 4.9M characters: 1.630 bits so, 1.694 from a twelfth of it (as for a dense input).
-                limit = math.sqrt(3.0)
+            if name == FIRST_KERNEL and self.settings.input_deviation is not None:
+                limit = math.sqrt(3.0) * self.settings.input_deviation
                 arrays[name] = random.uniform(-limit, limit, shape).astype(np.float32)
             elif name == "output/kernel":
                 limit = math.sqrt(6.0 / sum(shape))

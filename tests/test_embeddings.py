@@ -117,7 +117,7 @@ def test_the_steps_hold_the_pairs_of_the_block_and_no_others(step: int, tile: in
             zip(*(each.tolist() for each in pairs(drawn)), strict=True)
         )
         assert cut.negatives.shape == (len(cut.values), step // tile, settings.shared_negatives)
-        assert (tile + 2 * 4 + settings.shared_negatives) % 16 == 0
+        assert (tile + 2 * 4 + settings.shared_negatives) % 8 == 0
     nothing = Centres(np.empty(0, np.int32), 0, 0, np.empty(0, np.int32), np.empty(0, np.int32))
     assert len(steps(nothing, settings, sampler, np.random.default_rng(1)).values) == 0
 

@@ -73,8 +73,8 @@ class EmbeddingsSettings:
     final_learning_rate: float = 0.0001
     smoothing: float = 0.75
     tokens_per_step: int = 512
-    tile: int = 32
-    negatives_per_tile: int = 32
+    tile: int = 16
+    negatives_per_tile: int = 28
     block_tokens: int = 32768
     exchange_tokens: int = 1048576
     candidates: int = 100
@@ -113,9 +113,9 @@ class EmbeddingsSettings:
 
     @property
     def shared_negatives(self) -> int:
-        """The negatives that a tile has: `negatives_per_tile`, and as many more as bring the rows of its
-        scores to a multiple of 16, a vector's width (at window 5, 38 are 5 % faster than 32)."""
-        return self.negatives_per_tile + -(self.tile + 2 * self.window + self.negatives_per_tile) % 16
+        """The negatives that a tile has: `negatives_per_tile`, and as many more as bring the columns of its
+        scores to a multiple of 8, a vector's width."""
+        return self.negatives_per_tile + -(self.tile + 2 * self.window + self.negatives_per_tile) % 8
 
     @property
     def blocks_per_exchange(self) -> int:

@@ -5,7 +5,8 @@ centres, [L, d], and the output vectors of the words in reach and of the negativ
 gathered once; all their scores come out of one batched matrix product, weighted by 1 for a pair that was
 drawn, 0 for another, and ``pairs * negative / K`` for a negative, so that the expected gradient is that of
 `negative` examples a pair. Gradients are two more such products (no autograd), added to the rows that were
-touched. Scores are laid out with the others before the centres, which spares the larger transposition.
+touched. The longer side of the scores, that of the others, comes last: XLA vectorises its loops by the last
+axis, and L may then be short, which leaves fewer scores that no pair needs.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ Tensor = Any
 
 # The most that rate times pairs may be for one row in one step.
 LIMIT = 2.0
+FAR = 1e9  # from a centre, in words: further than any window reaches
 
 
 class NegativeSampling:
@@ -109,28 +111,33 @@ class NegativeSampling:
         x = tf.reshape(tf.gather(table_in, centres), [tiles, tile, d])
         y = tf.reshape(tf.gather(table_out, others), [tiles, -1, d])
 
-        # All that has a row for each other word and a column for each centre: [tiles, reach + K, tile].
-        row = np.arange(reach + negatives.shape[1])
-        offset = (row[:, None] - np.arange(tile) - window)[None]
-        drawn = (row < reach)[None, :, None]
-        sign = tf.constant(np.where(drawn, -1.0, 1.0), tf.float32)
-        left, right = tf.cast(left, tf.int32)[:, None], tf.cast(right, tf.int32)[:, None]
-        offsets = tf.constant(offset, tf.int32)
-        near = tf.constant(drawn & (offset != 0)) & (offsets >= -left) & (offsets <= right)
-        weight = tf.cast(left + right, tf.float32) * np.float32(own.negative / negatives.shape[1])
-        weight = tf.where(tf.constant(drawn), tf.cast(near, tf.float32), weight)
+        # All that has a row for each centre and a column for each other word: [tiles, tile, reach + K].
+        column = np.arange(reach + negatives.shape[1])
+        offset = column - np.arange(tile)[:, None] - window
+        drawn = column < reach
+        offsets = tf.constant(np.where(drawn & (offset != 0), offset, FAR), tf.float32)
+        share = tf.constant(np.where(drawn, 0.0, own.negative / negatives.shape[1]), tf.float32)
+        left, right = (tf.cast(each, tf.float32)[:, :, None] for each in (left, right))
+        paired = tf.cast((offsets >= -left) & (offsets <= right), tf.float32)
+        weight = paired + share * (left + right)
 
-        loss, slope = weighed(sign * tf.matmul(y, x, transpose_b=True), weight)
-        error = -sign * slope
+        score = tf.matmul(x, y, transpose_b=True)
+        # A pair costs softplus(-score) = softplus(score) - score, a negative softplus(score). Softplus,
+        # log(1 + exp(score)), and its slope come out of one exponential; beyond 20 they are the score and 1.
+        grown = tf.exp(tf.clip_by_value(score, -20.0, 20.0))
+        softplus = tf.math.log(1.0 + grown) + tf.nn.relu(score - 20.0)
+        loss = tf.reduce_sum(weight * softplus - paired * score, 2)
         # What is added to the rows: minus the gradient. The centres pull as often as they are paired, the
-        # others as often as their weights say.
-        dx = tf.reshape(tf.matmul(error, y, transpose_a=True), [-1, d])
-        dy = tf.reshape(tf.matmul(error, x), [-1, d])
-        pulls_x = tf.cast(tf.reshape(left + right, [-1]) * (1 + own.negative), tf.float32)
-        pulls_y = tf.reshape(tf.reduce_sum(weight, 2), [-1])
+        # others as often as their weights say (summed by a product: a sum of 16 rows is not vectorised, 27 us
+        # a step against 2).
+        error = paired - weight * (grown / (1.0 + grown))
+        dx = tf.reshape(tf.matmul(error, y), [-1, d])
+        dy = tf.reshape(tf.matmul(error, x, transpose_a=True), [-1, d])
+        pulls_x = tf.reshape(left + right, [-1]) * np.float32(1 + own.negative)
+        pulls_y = tf.reshape(tf.matmul(tf.ones([tiles, 1, tile]), weight), [-1])
         mass_in = self._add(table_in, masses[0], centres, rate, dx, pulls_x)
         mass_out = self._add(table_out, masses[1], others, rate, dy, pulls_y)
-        return loss, (mass_in, mass_out)
+        return tf.reduce_sum(tf.cast(loss, tf.float64)), (mass_in, mass_out)
 
     def _add(
         self, table: tf.Variable, mass: Tensor, rows: Tensor, rate: Tensor, change: Tensor, pulls: Tensor
@@ -148,11 +155,3 @@ class NegativeSampling:
         tf.raw_ops.ResourceScatterAdd(resource=table.handle, indices=rows, updates=scale[:, None] * change)
         # Zeros that depend on what was gathered, so that XLA sees the order and copies nothing.
         return tf.tensor_scatter_nd_update(mass, rows[:, None], total * 0.0)
-
-
-def weighed(score: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """`weight` times softplus(score) = log(1 + exp(score)): its sum, float64, and its slope by each score."""
-    # Both out of one exponential; beyond 20 they are the score and 1.
-    grown = tf.exp(tf.clip_by_value(score, -20.0, 20.0))
-    loss = tf.reduce_sum(weight * (tf.math.log(1.0 + grown) + tf.nn.relu(score - 20.0)), -2)
-    return tf.reduce_sum(tf.cast(loss, tf.float64)), weight * grown / (1.0 + grown)

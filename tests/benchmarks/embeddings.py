@@ -1,4 +1,5 @@
-"""Skip-gram side by side with gensim: speed, memory and quality on the same tokens.
+"""Skip-gram side by side with gensim and, where it is installed, fastText: speed, memory and quality on the
+same tokens.
 
     WORDLOOM_DATA=DIR python -m tests.benchmarks.embeddings [--json] [--quality] [--part PART] [--home DIR]
 
@@ -7,12 +8,13 @@ baseline over some thousands), each system in a process of its own, in turn, the
 compilation is left out and reported. With --part only the parts that are named. With --quality the part
 `quality`: 12 million tokens, each system's rate tuned on one seed, then 3 seeds. The figures of every part,
 and of every run of `quality`, stay in HOME: the same command goes on where it was, and a later report reads
-what it does not run. Words are tokens of the text as ingested, for both systems.
+what it does not run. Words are tokens of the text as ingested, for all systems.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -35,6 +37,7 @@ HELD_OUT_TOKENS = 300_000
 SHAPES = {"200_10": (200, 10), "100_5": (100, 5)}
 RATES, SEEDS, EPOCHS = (0.025, 0.05, 0.1), (1, 2, 3), 3
 PARTS = ("speed", "nce", "vocabulary", "quality")
+PEERS = ("gensim", *(each for each in ("fasttext",) if importlib.util.find_spec(each)))
 FIGURES = ("loss", "auc", "wordsim", "simlex", "analogy")
 
 
@@ -142,15 +145,17 @@ def speed(text: str, rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
         task = {"text": text, "tokens": SPEED_TOKENS, "settings": settings}
         for cores in (1, 2):
             for _ in range(rounds):
-                for system in ("ours", "gensim"):
+                for system in ("ours", *PEERS):
                     workers = cores if system == "ours" else 1
                     done = run({**task, "system": system, "threads": cores if workers == 1 else 1}, workers)
                     runs.setdefault(f"{system}_{name}_{cores}", []).append(done)
             best = {
                 each: max(SPEED_TOKENS / done["seconds"] for done in runs[f"{each}_{name}_{cores}"])
-                for each in ("ours", "gensim")
+                for each in ("ours", *PEERS)
             }
-            figures[f"speedup_{name}_{cores}"] = best["ours"] / best["gensim"]
+            for peer in PEERS:
+                key = "speedup" if peer == "gensim" else f"over_{peer}"
+                figures[f"{key}_{name}_{cores}"] = best["ours"] / best[peer]
             for each, value in best.items():
                 figures[f"{each}_words_s_{name}_{cores}"] = value
                 show(f"{each} {name}, {cores} core(s)", value, runs[f"{each}_{name}_{cores}"])
@@ -225,14 +230,16 @@ def quality(text: str, sets: str, home: Path) -> dict[str, float]:
         # Similarity and analogies in one sum, the loss with them: no single figure chooses the rate.
         return float(found["wordsim"] + found["simlex"] + found["analogy"] + found["auc"] - found["loss"])
 
-    best = {each: max(RATES, key=lambda rate: rank(trained(each, rate, 1))) for each in ("ours", "gensim")}
+    best = {each: max(RATES, key=lambda rate: rank(trained(each, rate, 1))) for each in ("ours", *PEERS)}
     runs = {each: [trained(each, best[each], seed) for seed in SEEDS] for each in best}
     figures: dict[str, float] = {f"{each}_rate": rate for each, rate in best.items()}
     mean = {
         each: {name: statistics.mean(one[name] for one in runs[each]) for name in FIGURES} for each in best
     }
     for name in FIGURES:
-        figures[f"{name}_delta"] = mean["ours"][name] - mean["gensim"][name]
+        for peer in PEERS:
+            key = f"{name}_delta" if peer == "gensim" else f"{name}_delta_{peer}"
+            figures[key] = mean["ours"][name] - mean[peer][name]
         for each in best:
             figures[f"{each}_{name}"] = mean[each][name]
             figures[f"{each}_{name}_spread"] = statistics.stdev(one[name] for one in runs[each])

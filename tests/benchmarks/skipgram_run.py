@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +21,11 @@ import numpy as np
 from trainers.stream import Block, Ids, Prefetched
 
 TUPLES = 10_000  # gensim cuts a text silently after so many words
+LINE = 1_000  # fastText a line after 1,024
 
 
 class Text:
-    """The tokens that both systems get: `ids` and `page` of the training text, `held_out` pages, `words`, of
+    """The tokens that all systems get: `ids` and `page` of the training text, `held_out` pages, `words`, of
     which there may be asked for so many, the commonest."""
 
     def __init__(self, path: str, tokens: int, words: int | None = None) -> None:
@@ -109,15 +111,21 @@ def ours(task: dict[str, Any]) -> dict[str, Any]:
     return {**figures, **quality(text, arrays["input"], arrays["output"], task)}
 
 
+def texts_of(text: Text, longest: int) -> list[list[str]]:
+    """The pages as words, `<unk>` left out, longer ones as several texts."""
+    texts = []
+    for page in np.split(text.ids, np.flatnonzero(np.diff(text.page)) + 1):
+        known = [text.words[each] for each in page.tolist() if each]
+        texts += [known[at : at + longest] for at in range(0, len(known), longest)]
+    return texts
+
+
 def gensim(task: dict[str, Any]) -> dict[str, Any]:
     """The same tokens, `<unk>` left out, pages whole: longer ones as several texts."""
     from gensim.models import Word2Vec
 
     text, own = Text(task["text"], task["tokens"]), task["settings"]
-    texts = []
-    for page in np.split(text.ids, np.flatnonzero(np.diff(text.page)) + 1):
-        known = [text.words[each] for each in page.tolist() if each]
-        texts += [known[at : at + TUPLES] for at in range(0, len(known), TUPLES)]
+    texts = texts_of(text, TUPLES)
     model = Word2Vec(
         sg=1,
         hs=0,
@@ -143,6 +151,50 @@ def gensim(task: dict[str, Any]) -> dict[str, Any]:
         if (found := model.wv.key_to_index.get(word)) is not None:
             tables[0][at], tables[1][at] = model.wv.vectors[found], model.syn1neg[found]
     return {**figures, **quality(text, *tables, task)}
+
+
+def fasttext(task: dict[str, Any]) -> dict[str, Any]:
+    """The same texts in lines, without parts of words. What it takes to read and to count them is left out:
+    it is measured by training no epoch. Its seed cannot be set."""
+    from fasttext import train_unsupervised
+
+    text, own = Text(task["text"], task["tokens"]), task["settings"]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as lines:
+        lines.writelines(" ".join(words) + "\n" for words in texts_of(text, LINE))
+        lines.flush()
+
+        def trained(epochs: int) -> tuple[Any, float, float]:
+            began, cpu = time.perf_counter(), time.process_time()
+            model = train_unsupervised(
+                lines.name,
+                model="skipgram",
+                dim=own["vector_size"],
+                ws=own["window"],
+                neg=5,
+                t=own["subsample"] or 1.0,
+                lr=own["learning_rate"],
+                epoch=epochs,
+                minCount=1,
+                minn=0,
+                maxn=0,
+                bucket=0,
+                thread=task["threads"],
+                verbose=0,
+            )
+            return model, time.perf_counter() - began, time.process_time() - cpu
+
+        model, *whole = trained(own["epochs"])
+        _, *reading = trained(0)
+    seconds, cpu = np.subtract(whole, reading).tolist()
+    places = {word: at for at, word in enumerate(model.words)}
+    found = [(at, places[word]) for at, word in enumerate(text.words) if word in places]
+    ours, theirs = np.array(found).T
+    tables = []
+    for matrix in (model.get_input_matrix(), model.get_output_matrix()):
+        table = np.zeros((len(text.words), own["vector_size"]), np.float32)
+        table[ours] = matrix[theirs]
+        tables.append(table)
+    return {"seconds": seconds, "cpu_seconds": cpu, **quality(text, *tables, task)}
 
 
 def quality(text: Text, table: np.ndarray, output: np.ndarray, task: dict[str, Any]) -> dict[str, float]:
@@ -256,7 +308,7 @@ def large(task: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}
 
 
-SYSTEMS = {each.__name__: each for each in (ours, gensim, keras_nce, our_nce, gemm, large)}
+SYSTEMS = {each.__name__: each for each in (ours, gensim, fasttext, keras_nce, our_nce, gemm, large)}
 
 
 def main() -> None:

@@ -58,6 +58,6 @@ class SequenceClassifier(SequenceLearner):
         keep = 1 - self.settings.decay
         return {name: value * keep if name in (WORDS, PAIRS) else value for name, value in updated.items()}
 
-    def first_parameters(self) -> dict[str, np.ndarray]:
+    def first_parameters(self, begun: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         made = self.reader.first_features(len(self.vectors))
         return {VECTORS: self.vectors, **made} if self.settings.fine_tune else made

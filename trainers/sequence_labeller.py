@@ -53,14 +53,14 @@ class SequenceLabeller(SequenceLearner):
     def width(self) -> int:
         return self.reader.width
 
-    def first_parameters(self) -> dict[str, np.ndarray]:
-        front, seed = self.reader.front, self.settings.seed
-        parameters = front.initial(seed)
+    def first_parameters(self, begun: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        front = self.reader.front
+        parameters = front.initial(self.settings.seed)
         if front.width == front.frame:
             # A frame's numbers as they are, such as pixels: neighbours are set together, so their sum is
             # larger than Glorot's formula takes it for. Preset reference, six seeds beside those of the
             # benchmark: 7.89 % of the letters wrong from half of it, 8.03 from all, 8.11 from a third.
-            for name, kernel in self.network.initial(seed).items():
+            for name, kernel in begun.items():
                 if name.startswith("layer0/") and name.endswith("/kernel"):
                     parameters[name] = kernel / 2
         return parameters

@@ -88,8 +88,8 @@ class SequenceLearner(ABC):
         """The parameters after a step, those that are to stay small made smaller."""
         return updated
 
-    def first_parameters(self) -> dict[str, np.ndarray]:
-        """Parameters beside the network's and the softmax's."""
+    def first_parameters(self, begun: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Parameters beside those `begun`, the network's and the softmax's, and others in place of these."""
         return {}
 
     # the contract of the loop
@@ -101,7 +101,7 @@ class SequenceLearner(ABC):
         random = np.random.default_rng([self.settings.seed, 1])
         arrays["output/kernel"] = random.uniform(-limit, limit, shape).astype(np.float32)
         arrays["output/bias"] = np.zeros(self.classes, np.float32)
-        arrays |= self.first_parameters()
+        arrays |= self.first_parameters(arrays)
         parameters = {name: tf.constant(value) for name, value in arrays.items()}
         slots = self.optimiser.initial(parameters)
         if self.settings.average:

@@ -204,12 +204,11 @@ class TokenStream(ShardStream):
         block_size: int,
         halo: int,
         seed: int,
-        epoch_units: int = 0,
     ) -> None:
         self.corpus = corpus
         self.vocabulary = vocabulary
         units = [shard.training_tokens for shard in corpus.shards]
-        super().__init__(units, block_size, halo, seed, epoch_units)
+        super().__init__(units, block_size, halo, seed)
 
     def decode(self, shard: int, part: Part) -> tuple[Ids, npt.NDArray[np.int64]]:
         tokens = self.corpus.shard_tokens(shard, part)

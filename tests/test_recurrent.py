@@ -369,3 +369,11 @@ def test_rows_that_have_ended_are_left_out_and_nothing_changes(cell: str) -> Non
         found.append((outputs, last, tape.gradient(loss, [*parameters.values(), inputs, carry])))
     for one, other in zip(tf.nest.flatten(found[0]), tf.nest.flatten(found[1]), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
+
+
+def test_rows_are_left_out_only_where_that_was_seen_to_pay() -> None:
+    assert Rows.of(14, 48, 64) == Rows((16, 32, 48))
+    assert Rows.of(14, 47, Rows.WIDE - 1) is None
+    assert Rows.of(14, 32, Rows.WIDE) == Rows((16, 32))
+    assert Rows.of(14, 31, Rows.WIDE) is None
+    assert Rows.of(None, 48, 64) is Rows.of(14, None, 64) is None

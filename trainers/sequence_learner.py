@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from cluster.folder import FileRecord, Folder
 from trainers.group import Group
+from trainers.microbatches import Microbatches, added
 from trainers.model_files import MODEL, PARAMETERS, write_parameters
 from trainers.optimiser import Adam, RMSProp, clipped
 from trainers.recurrent import Recurrent
@@ -65,8 +66,11 @@ class SequenceLearner(ABC):
         )
         self.optimiser = OPTIMISERS[settings.optimiser]
         self.frozen: State = {}
+        self.micro = Microbatches(settings.batch, settings.units, self.xla)
+        self._gradients = self.micro.part(self._part_gradients)
+        self._update = self.micro.part(self._updated)
+        self._train = self.micro.step(self._train_batch)
         compiled = {"jit_compile": self.xla, "autograph": False, "reduce_retracing": not self.xla}
-        self._train = tf.function(self._train_batch, **compiled)
         self._measure = tf.function(self._figures, **compiled)
 
     # what the trainers say
@@ -199,21 +203,45 @@ class SequenceLearner(ABC):
         rate: tf.Tensor,
         key: tf.Tensor,
     ) -> tuple[State, State, tuple[tf.Tensor, ...]]:
+        real = tf.maximum(tf.reduce_sum(tf.cast(lengths > 0, tf.float32)), 1.0)
+        parts = self.micro.cut((frames, labels, lengths), (1, int(self.per_frame), 0))
+        gradients, figures = added(
+            [
+                self._gradients(parameters, *part, real, own)
+                for part, own in zip(parts, self.micro.keys(key), strict=True)
+            ]
+        )
+        updated, moved = self._update(parameters, slots, gradients, rate)
+        return updated, moved, figures
+
+    def _part_gradients(
+        self,
+        parameters: State,
+        frames: tf.Tensor,
+        labels: tf.Tensor,
+        lengths: tf.Tensor,
+        real: tf.Tensor,
+        key: tf.Tensor,
+    ) -> tuple[State, tuple[tf.Tensor, ...]]:
+        """A part's share in the gradients of the mean over the batch's `real` sequences, and its figures."""
         with tf.GradientTape() as tape:
             tape.watch(parameters)
             figures = self._figures(parameters, frames, labels, lengths, key)
-            real = tf.reduce_sum(tf.cast(lengths > 0, tf.float32))
-            mean = figures[0] / tf.maximum(real, 1.0)
-        gradients = {  # rows gathered from a table come back as slices
-            name: tf.convert_to_tensor(each) for name, each in tape.gradient(mean, parameters).items()
-        }
+            mean = figures[0] / real
+        gradients = tape.gradient(mean, parameters)
+        # Rows gathered from a table come back as slices.
+        return {name: tf.convert_to_tensor(each) for name, each in gradients.items()}, figures
+
+    def _updated(
+        self, parameters: State, slots: State, gradients: State, rate: tf.Tensor
+    ) -> tuple[State, State]:
         gradients = clipped(gradients, self.settings.clip, self.settings.clip_by)
         updated, moved = self.optimiser.update(parameters, gradients, slots, rate)
         updated = self.held_back(updated)
         if keep := self.settings.average:
             for name, value in updated.items():
                 moved[AVERAGE + name] = keep * slots[AVERAGE + name] + (1 - keep) * value
-        return updated, moved, figures
+        return updated, moved
 
     def _logits(
         self, parameters: State, frames: tf.Tensor, lengths: tf.Tensor, key: tf.Tensor | None = None

@@ -99,6 +99,7 @@ def variants(side: str, shape: Shape) -> list[str]:
 def wordloom(shape: Shape, variant: str) -> Step:
     import tensorflow as tf
 
+    from trainers.microbatches import Microbatches, added
     from trainers.optimiser import Adam, RMSProp, clipped
     from trainers.recurrent import Recurrent
 
@@ -108,7 +109,9 @@ def wordloom(shape: Shape, variant: str) -> Step:
     optimiser: Any = Adam() if shape.optimiser == "adam" else RMSProp()
     state = [parameters, optimiser.initial(parameters)]
 
-    def step(parameters: Any, slots: Any, x: Any, labels: Any, lengths: Any, weights: Any) -> Any:
+    micro = Microbatches(shape.batch, shape.units, variant == "xla")
+
+    def gradients(parameters: Any, x: Any, labels: Any, lengths: Any, weights: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(parameters)
             outputs, last = network.read(parameters, x, lengths=None if shape.full else lengths)
@@ -116,10 +119,21 @@ def wordloom(shape: Shape, variant: str) -> Step:
             logits = read @ parameters["output/kernel"] + parameters["output/bias"]
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.reshape(labels, [-1]), logits)
             loss = tf.reduce_sum(losses * tf.reshape(weights, [-1]))
-        gradients = clipped(tape.gradient(loss, parameters), CLIP, "value")
-        return loss, *optimiser.update(parameters, gradients, slots, tf.constant(RATE))
+        return loss, tape.gradient(loss, parameters)
 
-    compiled = tf.function(step, autograph=False, jit_compile=variant == "xla")
+    def update(parameters: Any, slots: Any, gradients: Any) -> Any:
+        gradients = clipped(gradients, CLIP, "value")
+        return optimiser.update(parameters, gradients, slots, tf.constant(RATE))
+
+    of_part, updated = micro.part(gradients), micro.part(update)
+    axis = 0 if shape.last_only else 1  # of labels and weights
+
+    def step(parameters: Any, slots: Any, x: Any, labels: Any, lengths: Any, weights: Any) -> Any:
+        parts = micro.cut((x, labels, lengths, weights), (1, axis, 0, axis))
+        loss, found = added([of_part(parameters, *part) for part in parts])
+        return loss, *updated(parameters, slots, found)
+
+    compiled = micro.step(step)
 
     def run() -> float:
         loss, state[0], state[1] = compiled(*state, **batch)

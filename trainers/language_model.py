@@ -264,8 +264,9 @@ class CharacterLanguageModel:
                 self._gradients(parameters, tf.maximum(weight, 1.0), *part)
                 for part in self.micro.cut(batch, (1,) * len(batch))
             ]
-            gradients, loss = added([(gradients, loss) for gradients, loss, _ in found])
+            gradients = [each for each, *_ in found]
             parameters, slots, norm = self._update(parameters, slots, gradients, rate)
+            loss = added([loss for _, loss, _ in found])
             last = tf.concat([last for *_, last in found], axis=1) if carried else carry
             sums = (sums[0] + loss, sums[1] + weight, sums[2] + norm)
             return k + 1, parameters, slots, last, sums
@@ -299,8 +300,9 @@ class CharacterLanguageModel:
         return tape.gradient(mean, parameters), loss, last
 
     def _updated(
-        self, parameters: State, slots: State, gradients: State, rate: tf.Tensor
+        self, parameters: State, slots: State, of_parts: list[State], rate: tf.Tensor
     ) -> tuple[State, State, tf.Tensor]:
+        gradients = added(of_parts)
         norm = global_norm(gradients)
         gradients = clipped(gradients, self.settings.clip, self.settings.clip_by)
         return *self.adam.update(parameters, gradients, slots, rate), norm

@@ -259,7 +259,7 @@ class Rows:
 
     sizes: tuple[int, ...]
 
-    BLOCK = 16
+    BLOCK = 8
     LEAST = 48
     WIDE, LEAST_WIDE = 128, 32  # so many units, and rows for them
 

@@ -205,14 +205,12 @@ class SequenceLearner(ABC):
     ) -> tuple[State, State, tuple[tf.Tensor, ...]]:
         real = tf.maximum(tf.reduce_sum(tf.cast(lengths > 0, tf.float32)), 1.0)
         parts = self.micro.cut((frames, labels, lengths), (1, int(self.per_frame), 0))
-        gradients, figures = added(
-            [
-                self._gradients(parameters, *part, real, own)
-                for part, own in zip(parts, self.micro.keys(key), strict=True)
-            ]
-        )
-        updated, moved = self._update(parameters, slots, gradients, rate)
-        return updated, moved, figures
+        found = [
+            self._gradients(parameters, *part, real, own)
+            for part, own in zip(parts, self.micro.keys(key), strict=True)
+        ]
+        updated, moved = self._update(parameters, slots, [gradients for gradients, _ in found], rate)
+        return updated, moved, added([figures for _, figures in found])
 
     def _part_gradients(
         self,
@@ -233,9 +231,9 @@ class SequenceLearner(ABC):
         return {name: tf.convert_to_tensor(each) for name, each in gradients.items()}, figures
 
     def _updated(
-        self, parameters: State, slots: State, gradients: State, rate: tf.Tensor
+        self, parameters: State, slots: State, of_parts: list[State], rate: tf.Tensor
     ) -> tuple[State, State]:
-        gradients = clipped(gradients, self.settings.clip, self.settings.clip_by)
+        gradients = clipped(added(of_parts), self.settings.clip, self.settings.clip_by)
         updated, moved = self.optimiser.update(parameters, gradients, slots, rate)
         updated = self.held_back(updated)
         if keep := self.settings.average:

@@ -121,8 +121,8 @@ def wordloom(shape: Shape, variant: str) -> Step:
             loss = tf.reduce_sum(losses * tf.reshape(weights, [-1]))
         return loss, tape.gradient(loss, parameters)
 
-    def update(parameters: Any, slots: Any, gradients: Any) -> Any:
-        gradients = clipped(gradients, CLIP, "value")
+    def update(parameters: Any, slots: Any, of_parts: Any) -> Any:
+        gradients = clipped(added(of_parts), CLIP, "value")
         return optimiser.update(parameters, gradients, slots, tf.constant(RATE))
 
     of_part, updated = micro.part(gradients), micro.part(update)
@@ -130,8 +130,8 @@ def wordloom(shape: Shape, variant: str) -> Step:
 
     def step(parameters: Any, slots: Any, x: Any, labels: Any, lengths: Any, weights: Any) -> Any:
         parts = micro.cut((x, labels, lengths, weights), (1, axis, 0, axis))
-        loss, found = added([of_part(parameters, *part) for part in parts])
-        return loss, *updated(parameters, slots, found)
+        losses, found = zip(*(of_part(parameters, *part) for part in parts), strict=True)
+        return added(losses), *updated(parameters, slots, list(found))
 
     compiled = micro.step(step)
 

@@ -32,6 +32,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Any:
     [
         (0, 64, 300, True, 1),  # not told
         (1, 64, 300, True, 1),
+        (1, 65, 300, True, 2),
         (2, 64, 300, True, 2),
         (4, 64, 8, True, 4),
         (4, 3 * LEAST_ROWS, 300, True, 3),

@@ -13,6 +13,9 @@ from typing import Any
 import tensorflow as tf
 
 LEAST_ROWS = 5  # of a part
+# More are cut on one thread too: two layers of 200 units take 5 % less time for twice 50 rows, whose states stay
+# nearer, than for 100.
+MOST_ROWS = 64
 # Where XLA does not compile: twice the operations cost more than a second thread does. Reviews, two threads:
 # with 300 units 111 ms a step in place of 145, with 64 109 in place of 87.
 LEAST_UNITS = 128
@@ -20,7 +23,7 @@ LEAST_UNITS = 128
 
 class Microbatches:
     """How batches of `rows` rows are cut for a network of `units`, into `count` parts: one where TensorFlow
-    was not told of several threads (`tf.config.threading`) or has a GPU, which a whole batch fills better.
+    was not told of its threads (`tf.config.threading`) or has a GPU, which a whole batch fills better.
 
     A batch in one part is as if this were not here. In several, sums are added up in another order, and what
     is drawn at random is drawn for each part: results repeat for the same number of threads.
@@ -29,8 +32,8 @@ class Microbatches:
     def __init__(self, rows: int, units: int, xla: bool) -> None:
         threads = tf.config.threading.get_inter_op_parallelism_threads()
         small = not xla and units < LEAST_UNITS
-        alone = threads < 2 or small or bool(tf.config.list_physical_devices("GPU"))
-        self.count = 1 if alone else max(1, min(threads, rows // LEAST_ROWS))
+        whole = not threads or small or bool(tf.config.list_physical_devices("GPU"))
+        self.count = 1 if whole else max(1, min(threads, rows // LEAST_ROWS), -(-rows // MOST_ROWS))
         self.xla = xla
 
     def step(self, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,8 +13,8 @@ from typing import Any
 import tensorflow as tf
 
 LEAST_ROWS = 5  # of a part
-# More are cut on one thread too: two layers of 200 units take 5 % less time for twice 50 rows, whose states stay
-# nearer, than for 100.
+# More are cut on one thread too: two layers of 200 units take 5 % less time for twice 50 rows, whose states
+# stay nearer, than for 100.
 MOST_ROWS = 64
 # Where XLA does not compile: twice the operations cost more than a second thread does. Reviews, two threads:
 # with 300 units 111 ms a step in place of 145, with 64 109 in place of 87.

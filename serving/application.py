@@ -161,7 +161,7 @@ def build(
         models=prefixed(served, PREFIXES),
         max_body_bytes=settings.max_body_bytes,
         keys=keys,
-        most=settings.concurrent + settings.queue,
+        most=settings.most,
         traffic=traffic,
         keyless=page.paths() if settings.page else frozenset(),
         log_share=settings.access_log_share,

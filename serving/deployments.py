@@ -280,7 +280,7 @@ def bind(
         num_replicas=settings.replicas,
         # What is too much is refused by the gate inside, which takes a request's time and no more; the
         # proxy's own queue is the second line.
-        max_ongoing_requests=settings.concurrent + settings.queue + HEADROOM,
+        max_ongoing_requests=settings.most + HEADROOM,
         max_queued_requests=settings.queue,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=1),
         max_surge_percent=100,  # another version's replica comes before the old one goes

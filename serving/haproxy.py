@@ -1,4 +1,4 @@
-"""What Ray Serve starts as HAProxy in the profile ``throughput``: HAProxy, with two of its answers mended.
+"""What Ray Serve starts as HAProxy in the profile ``throughput``: HAProxy, with three of its answers mended.
 
 Ray writes HAProxy's configuration and has no setting for these:
 
@@ -6,6 +6,8 @@ Ray writes HAProxy's configuration and has no setting for these:
   everything for about a second. Clients take that for the last word; here it is 503 with ``Retry-After``.
 - Where neither a replica nor Serve's own proxy behind them can be reached, it answers 500 as text; here 503
   with ``Retry-After``, in the form of all our errors.
+- What is more than the replicas take at once goes on to them, and they refuse it (serving/gate.py) when their
+  loop comes to it. HAProxy refuses it by itself, in the same words: it knows how many requests are inside.
 
 Ray runs what ``RAY_SERVE_HAPROXY_BINARY_PATH`` names, for each new configuration a process of its own. This
 file is run as that process, mends the configuration and becomes HAProxy. A configuration that does not look
@@ -22,11 +24,19 @@ import shutil
 import sys
 from pathlib import Path
 
-NO_ROUTE = re.compile(r'^( *http-request return status )404( content-type )\S+ lf-string ".*"$', re.MULTILINE)
+PROBES = ("/livez", "/readyz")
+NO_ROUTE = re.compile(r'^( *http-request return status )404 content-type \S+ lf-string ".*"$', re.MULTILINE)
 ROUTE = re.compile(r"^ *use_backend ", re.MULTILINE)
+BACKEND = re.compile(r"^backend (?!default_backend$)\S+$", re.MULTILINE)
 ERROR_FILE = re.compile(r"^( *errorfile 50[234] ).*$", re.MULTILINE)
-MESSAGE = "The server is starting or was hurt; try again."
-BODY = json.dumps({"error": {"message": MESSAGE, "type": "server_error", "param": None, "code": "not_ready"}})
+
+
+def _body(code: str, message: str) -> str:
+    return json.dumps({"error": {"message": message, "type": "server_error", "param": None, "code": code}})
+
+
+BODY = _body("not_ready", "The server is starting or was hurt; try again.")
+BUSY = _body("too_busy", "Too many requests at once; try again.")  # as the gate says it
 # As HAProxy wants an error's file: the whole answer.
 UNREACHED = (
     "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
@@ -34,25 +44,36 @@ UNREACHED = (
 )
 
 
-def mended(configuration: str, error_file: str) -> str:
-    """Ray's configuration with our answers; `error_file` holds `UNREACHED`."""
+def mended(configuration: str, error_file: str, most: int) -> str:
+    """Ray's configuration with our answers; `error_file` holds `UNREACHED`, `most` requests at once are for
+    each replica. Probes are never too many, as at the gate."""
     found = ERROR_FILE.sub(lambda line: line[1] + error_file, configuration)
+    found = BACKEND.sub(
+        lambda line: (
+            f"{line[0]}\n    http-request set-var(txn.most) nbsrv,mul({most})\n"
+            f"    http-request return status 503 {_answer(BUSY)} "
+            f"if !{{ path {' '.join(PROBES)} }} {{ be_conn,sub(txn.most) gt 0 }}"
+        ),
+        found,
+    )
     if ROUTE.search(found):
         return found
-    quoted = BODY.replace('"', '\\"')
-    return NO_ROUTE.sub(
-        lambda line: f'{line[1]}503{line[2]}application/json string "{quoted}" hdr Retry-After 1', found
-    )
+    return NO_ROUTE.sub(lambda line: f"{line[1]}503 {_answer(BODY)}", found)
 
 
-def install(folder: Path) -> Path | None:
-    """Writes a program that runs this file before HAProxy, for Ray to start; None where there is no HAProxy,
-    which Ray then says."""
+def _answer(body: str) -> str:
+    quoted = body.replace('"', '\\"')
+    return f'content-type application/json string "{quoted}" hdr Retry-After 1'
+
+
+def install(folder: Path, most: int) -> Path | None:
+    """Writes a program that runs this file before HAProxy, for Ray to start, where each replica takes `most`
+    requests at once; None where there is no HAProxy, which Ray then says."""
     binary = _binary()
     if binary is None:
         return None
     program = folder / "haproxy"
-    words = shlex.join([sys.executable, "-I", str(Path(__file__).resolve()), binary])
+    words = shlex.join([sys.executable, "-I", str(Path(__file__).resolve()), str(most), binary])
     program.write_text(f'#!/bin/sh\nexec {words} "$@"\n', encoding="utf-8")
     program.chmod(0o700)
     return program
@@ -69,12 +90,13 @@ def _binary() -> str | None:
 
 
 def main() -> None:
-    """Takes HAProxy's path and its arguments, of which ``-f FILE`` is the configuration."""
-    binary, arguments = sys.argv[1], sys.argv[2:]
+    """Takes the most requests of a replica, HAProxy's path and its arguments, of which ``-f FILE`` is the
+    configuration."""
+    most, binary, arguments = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
     file = Path(arguments[arguments.index("-f") + 1])
     unreached = file.parent / "503.http"
     unreached.write_bytes(UNREACHED.encode())
-    file.write_text(mended(file.read_text(encoding="utf-8"), str(unreached)), encoding="utf-8")
+    file.write_text(mended(file.read_text(encoding="utf-8"), str(unreached), most), encoding="utf-8")
     os.execv(binary, [binary, *arguments])
 
 

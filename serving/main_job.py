@@ -66,7 +66,7 @@ def run(
     store, journal, began = Store(home), Journal(), time.monotonic()
     with journal.stage("download"):
         dump = _located(source, store, settings, reporter, where or {})
-    prepare(settings["serving"].profile, address)
+    prepare(settings["serving"].profile, address, settings["serving"].most)
     with ExitStack() as stack:
         with journal.stage("start of Ray"):
             running = stack.enter_context(session(address, cpus=cores(workers), home=home))
@@ -110,7 +110,7 @@ def serve(settings: Settings, *, models: str, address: str | None, reporter: Rep
     """Serves the models below a folder until Ctrl-C, and switches to what is promoted meanwhile."""
     find(models)  # a folder without models is said before Ray starts, as a port that is taken
     free_port(settings["serving"].host, settings["serving"].port)
-    prepare(settings["serving"].profile, address)
+    prepare(settings["serving"].profile, address, settings["serving"].most)
     with session(address) as running, _served(models, settings, reporter) as served:
         _say_addresses(served, running, reporter)
         reporter.say("Serving until Ctrl-C.")

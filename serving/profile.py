@@ -43,9 +43,9 @@ FILES = {
 }
 
 
-def prepare(profile: str, address: str | None) -> None:
+def prepare(profile: str, address: str | None, most: int) -> None:
     """Sets the environment that a profile needs, for a Ray that this process will start; what the user has
-    set there stays.
+    set there stays. `most` is how many requests at once each replica takes.
 
     Raises UsageError where another Ray (`address`) is to be joined and the environment lacks it: that Ray's
     processes would not know of the profile.
@@ -67,5 +67,5 @@ def prepare(profile: str, address: str | None) -> None:
         own = tempfile.mkdtemp(prefix="wordloom-", dir="/tmp")
         for name, file in FILES.items():
             os.environ.setdefault(name, str(Path(own, file)))
-        if (program := haproxy.install(Path(own))) is not None:
+        if (program := haproxy.install(Path(own), most)) is not None:
             os.environ.setdefault("RAY_SERVE_HAPROXY_BINARY_PATH", str(program))

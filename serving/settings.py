@@ -85,6 +85,11 @@ class ServingSettings:
             if getattr(self, name) <= 0:
                 raise UsageError(f"Setting 'serving.{name}' is {getattr(self, name)}; give more than 0.")
 
+    @property
+    def most(self) -> int:
+        """Requests at once that a replica takes, those that wait included."""
+        return self.concurrent + self.queue
+
 
 def free_port(host: str, port: int) -> int:
     """The port if it is free, any free one for 0. Raises WordloomError where it is taken or cannot be had."""

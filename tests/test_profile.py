@@ -26,7 +26,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 def test_a_ray_of_our_own_is_prepared_and_the_users_settings_stay(environment: dict[str, str]) -> None:
     environment["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"] = "9"
-    profile.prepare("throughput", None)
+    profile.prepare("throughput", None, 160)
     assert environment["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
     assert environment["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"] == "9"
     folder = Path(environment["RAY_SERVE_HAPROXY_SOCKET_PATH"]).parent
@@ -37,9 +37,9 @@ def test_a_ray_of_our_own_is_prepared_and_the_users_settings_stay(environment: d
 
 
 def test_the_default_profile_joins_any_cluster(environment: dict[str, str]) -> None:
-    profile.prepare("default", "somewhere:6379")
+    profile.prepare("default", "somewhere:6379", 160)
     assert not [name for name in environment if name.startswith("RAY_")]
-    profile.prepare("default", None)
+    profile.prepare("default", None, 160)
     assert [name for name in environment if name.startswith("RAY_")] == list(profile.OWN)
 
 
@@ -49,9 +49,9 @@ def test_a_cluster_that_does_not_know_the_profile_is_refused(
 ) -> None:
     environment.update(job)
     with pytest.raises(UsageError, match="RAY_SERVE_ENABLE_HA_PROXY='1'"):
-        profile.prepare("throughput", address)
+        profile.prepare("throughput", address, 160)
     environment.update(profile.PROFILES["throughput"])
-    profile.prepare("throughput", address)
+    profile.prepare("throughput", address, 160)
 
 
 def test_an_unknown_profile_is_named() -> None:

@@ -131,7 +131,7 @@ class Gate:
         if path in OPEN:
             return None
         if self._inside >= self._most:
-            return Refusal(503, "too_busy", "Too many requests at once; try again.", {"Retry-After": "1"})
+            return too_busy()
         if self._keys.api is not None and path not in self._keyless:
             scheme, _, shown = headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not self._keys.admits(shown.strip()):
@@ -178,6 +178,11 @@ class Refusal:
         raw = [(name.lower().encode(), value.encode()) for name, value in self.headers.items()]
         await send({"type": "http.response.start", "status": self.status, "headers": raw})
         await send({"type": "http.response.body", "body": self.body})
+
+
+def too_busy() -> Refusal:
+    """What is answered to a request that is one too many."""
+    return Refusal(503, "too_busy", "Too many requests at once; try again.", {"Retry-After": "1"})
 
 
 def below(path: str, prefix: str) -> bool:

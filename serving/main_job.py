@@ -31,7 +31,7 @@ from ingest.vocabulary import OUTPUT_VERSION as VOCABULARY_VERSION
 from ingest.vocabulary import cut_vocabulary
 from serving.models import Model, both_ways, find, together
 from serving.profile import prepare
-from serving.settings import free_port
+from serving.settings import ServingSettings, free_port
 
 Settings = Mapping[str, Any]
 
@@ -62,11 +62,12 @@ def run(
     where: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The whole chain; with `stay` it serves until Ctrl-C. Returns what was made and answered."""
-    free_port(settings["serving"].host, settings["serving"].port)  # not after minutes of training
+    serving: ServingSettings = settings["serving"]
+    free_port(serving.host, serving.port)  # not after minutes of training
     store, journal, began = Store(home), Journal(), time.monotonic()
     with journal.stage("download"):
         dump = _located(source, store, settings, reporter, where or {})
-    prepare(settings["serving"].profile, address, settings["serving"].most)
+    prepare(serving.profile, address, serving.most, serving.replicas)
     with ExitStack() as stack:
         with journal.stage("start of Ray"):
             running = stack.enter_context(session(address, cpus=cores(workers), home=home))
@@ -109,8 +110,9 @@ def run(
 def serve(settings: Settings, *, models: str, address: str | None, reporter: Reporter) -> dict[str, Any]:
     """Serves the models below a folder until Ctrl-C, and switches to what is promoted meanwhile."""
     find(models)  # a folder without models is said before Ray starts, as a port that is taken
-    free_port(settings["serving"].host, settings["serving"].port)
-    prepare(settings["serving"].profile, address, settings["serving"].most)
+    serving: ServingSettings = settings["serving"]
+    free_port(serving.host, serving.port)
+    prepare(serving.profile, address, serving.most, serving.replicas)
     with session(address) as running, _served(models, settings, reporter) as served:
         _say_addresses(served, running, reporter)
         reporter.say("Serving until Ctrl-C.")

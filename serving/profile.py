@@ -32,6 +32,8 @@ PROFILES: dict[str, dict[str, str]] = {
 }
 # Of a Ray of our own in any profile: a dead proxy is missed after three checks, which Serve makes 10 s apart.
 OWN = {"RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1"}
+# What Serve's own proxy does first (serving/door.py), and the most requests at once of a kind.
+DOOR, DOOR_MOST = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "WORDLOOM_DOOR_MOST"
 # Where HAProxy keeps its files, one of them a socket by which it is commanded: Ray's default is a folder of a
 # known name that every user of the machine can make first.
 FILES = {
@@ -43,9 +45,9 @@ FILES = {
 }
 
 
-def prepare(profile: str, address: str | None, most: int) -> None:
+def prepare(profile: str, address: str | None, most: int, replicas: int = 1) -> None:
     """Sets the environment that a profile needs, for a Ray that this process will start; what the user has
-    set there stays. `most` is how many requests at once each replica takes.
+    set there stays. `most` is how many requests at once each of a kind's `replicas` takes.
 
     Raises UsageError where another Ray (`address`) is to be joined and the environment lacks it: that Ray's
     processes would not know of the profile.
@@ -62,7 +64,10 @@ def prepare(profile: str, address: str | None, most: int) -> None:
         return
     for name, value in (OWN | missing).items():
         os.environ.setdefault(name, value)
-    if profile == THROUGHPUT:
+    if profile == DEFAULT:
+        if os.environ.setdefault(DOOR, "serving.door:middlewares") == "serving.door:middlewares":
+            os.environ[DOOR_MOST] = str(most * replicas)
+    else:
         # For this user alone. Sockets may have 97 characters, of which Ray takes 70 below it.
         own = tempfile.mkdtemp(prefix="wordloom-", dir="/tmp")
         for name, file in FILES.items():

@@ -40,7 +40,8 @@ def test_the_default_profile_joins_any_cluster(environment: dict[str, str]) -> N
     profile.prepare("default", "somewhere:6379", 160)
     assert not [name for name in environment if name.startswith("RAY_")]
     profile.prepare("default", None, 160)
-    assert [name for name in environment if name.startswith("RAY_")] == list(profile.OWN)
+    assert {name for name in environment if name.startswith("RAY_")} == {*profile.OWN, profile.DOOR}
+    assert environment[profile.DOOR_MOST] == "160"
 
 
 @pytest.mark.parametrize(("address", "job"), [("somewhere:6379", {}), (None, {"RAY_ADDRESS": "auto"})])

@@ -1,0 +1,67 @@
+"""The door of Serve's own proxy: what is too much goes no further, and nothing stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from serving import door, profile
+
+
+async def asked(app: door.Door, path: str) -> list[Message]:
+    """The messages of the answer to a request."""
+    found: list[Message] = []
+
+    async def receive() -> Message:
+        raise AssertionError("the door reads nothing")
+
+    async def send(message: Message) -> None:
+        found.append(message)
+
+    await app({"type": "http", "method": "GET", "path": path, "headers": []}, receive, send)
+    return found
+
+
+def test_what_is_too_much_of_a_kind_is_refused_and_no_probe_and_no_other_kind() -> None:
+    async def run() -> None:
+        go = asyncio.Event()
+        reached: list[str] = []
+
+        async def inside(scope: Scope, receive: Receive, send: Send) -> None:
+            reached.append(scope["path"])
+            await go.wait()
+
+        app = door.Door(inside, most=2)
+        paths = [
+            "/v1/words/a/vector",
+            "/v1/words/b/vector",
+            "/v1/text/score",
+            "/livez",
+            "/readyz",
+            "/-/healthz",
+        ]
+        waiting = [asyncio.ensure_future(asked(app, path)) for path in paths]
+        await asyncio.sleep(0)
+        assert reached == paths
+        start, body = await asked(app, "/v1/words/c/vector")
+        assert (start["status"], dict(start["headers"])[b"retry-after"]) == (503, b"1")
+        assert json.loads(body["body"])["error"]["code"] == "too_busy"
+        waiting[0].cancel()
+        await asyncio.sleep(0)
+        waiting.append(asyncio.ensure_future(asked(app, "/v1/words/d/vector")))
+        await asyncio.sleep(0)
+        assert reached[len(paths) :] == ["/v1/words/d/vector"]
+        go.set()
+        await asyncio.gather(*waiting[1:])
+        assert not app._inside
+
+    asyncio.run(run())
+
+
+def test_a_door_is_as_wide_as_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(profile.DOOR_MOST, "7")
+    (made,) = door.middlewares()
+    assert (made.cls, made.kwargs) == (door.Door, {"most": 7})

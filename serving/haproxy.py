@@ -8,6 +8,7 @@ Ray writes HAProxy's configuration and has no setting for these:
   with ``Retry-After``, in the form of all our errors.
 - What is more than the replicas take at once goes on to them, and they refuse it (serving/gate.py) when their
   loop comes to it. HAProxy refuses it by itself, in the same words: it knows how many requests are inside.
+  Its metrics and Serve's count such an answer, ours (cluster/metrics.py) do not.
 
 Ray runs what ``RAY_SERVE_HAPROXY_BINARY_PATH`` names, for each new configuration a process of its own. This
 file is run as that process, mends the configuration and becomes HAProxy. A configuration that does not look

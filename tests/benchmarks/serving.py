@@ -12,7 +12,8 @@ medians count. A key that was not measured is null, and ``reasons`` says why.
   that of the compiled graph for the same 16.
 - ``noop``: CPU milliseconds (all processes of the server, less what they take without requests) of a request
   to ``/livez``. ``replica_rss_mib`` of each kind, in the same server.
-- ``stream``: the time to a text's first character, less that of a no-op, over that of a step of the model;
+- ``stream``: the time to a text's first character, less that of a no-op, over that of a step of the model
+  (one after the other; ``paused``: behind a pause, as a server meets it);
   how far the last of 32 texts is when the first one is done (1: all together).
 - ``overload``: four times the requests a second that it carries, sent whether or not they are answered.
 - ``neighbours``: 32 questions at once among 1M x 300 over gensim's time for them; the answers are compared.

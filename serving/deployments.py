@@ -278,10 +278,11 @@ def bind(
         Replica,
         name=kind,
         num_replicas=settings.replicas,
-        # What is too much is refused by the gate inside, which takes a request's time and no more; the
-        # proxy's own queue is the second line.
+        # What is too much is refused by the gate inside and by what stands before (serving/door.py,
+        # serving/haproxy.py), which count it. Serve's own queue is the second line: our metrics miss its
+        # refusals. A replica of the profile `throughput` has such a queue too, for one turn of its loop.
         max_ongoing_requests=settings.most + HEADROOM,
-        max_queued_requests=settings.queue,
+        max_queued_requests=settings.most + HEADROOM,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=1),
         max_surge_percent=100,  # another version's replica comes before the old one goes
         ray_actor_options={"num_cpus": settings.replica_cpus},

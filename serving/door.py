@@ -3,7 +3,7 @@
 A request costs the proxy some milliseconds of its one loop, be it answered by a replica or refused there
 (serving/gate.py); under four times what the replicas carry, a refusal waited a second for its turn. The door
 counts what is inside and refuses the rest at once. HAProxy does the same for the profile ``throughput``
-(serving/haproxy.py).
+(serving/haproxy.py). A refusal stands in the metrics as one of the gate's does, and in no access log.
 
 Ray calls `middlewares` in the proxy, for serving/profile.py names it in the environment.
 """
@@ -11,12 +11,13 @@ Ray calls `middlewares` in the proxy, for serving/profile.py names it in the env
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.gate import OPEN, below, too_busy
+from serving.gate import OPEN, REFUSED, below, record, too_busy
 from serving.profile import DOOR_MOST
 
 SERVE = "/-"  # below it are the routes of Serve's own, health checks among them
@@ -43,7 +44,9 @@ class Door:
             return
         kind = "/".join(scope["path"].split("/", 3)[:3])
         if self._inside[kind] >= self._most:
-            await too_busy()(scope, receive, send)
+            began, refusal = time.perf_counter(), too_busy()
+            await refusal(scope, receive, send)
+            record(REFUSED, refusal.status, (time.perf_counter() - began) * 1e3, refusal.code)
             return
         self._inside[kind] += 1
         try:

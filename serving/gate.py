@@ -106,11 +106,7 @@ class Gate:
             route = getattr(scope.get("route"), "path_format", None) or (REFUSED if refusal else UNMATCHED)
             milliseconds = (time.perf_counter() - began) * 1e3
             self._traffic.count(route, status, milliseconds)
-            metrics.increment("serve_requests", 1, {"route": route, "status": str(status)})
-            metrics.observe("serve_latency_milliseconds", milliseconds, {"route": route})
-            if status >= 400:
-                kind = state.get("error", "internal")
-                metrics.increment("serve_errors", 1, {"route": route, "kind": kind})
+            record(route, status, milliseconds, state.get("error", "internal"))
             if self._log_share and (status >= 500 or random.random() < self._log_share):
                 line = {
                     "at": round(time.time(), 3),
@@ -183,6 +179,14 @@ class Refusal:
 def too_busy() -> Refusal:
     """What is answered to a request that is one too many."""
     return Refusal(503, "too_busy", "Too many requests at once; try again.", {"Retry-After": "1"})
+
+
+def record(route: str, status: int, milliseconds: float, error: str) -> None:
+    """Puts an answer into the metrics; `error` is the kind that one from 400 on is of."""
+    metrics.increment("serve_requests", 1, {"route": route, "status": str(status)})
+    metrics.observe("serve_latency_milliseconds", milliseconds, {"route": route})
+    if status >= 400:
+        metrics.increment("serve_errors", 1, {"route": route, "kind": error})
 
 
 def below(path: str, prefix: str) -> bool:

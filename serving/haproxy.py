@@ -8,7 +8,8 @@ Ray writes HAProxy's configuration and has no setting for these:
   with ``Retry-After``, in the form of all our errors.
 - What is more than the replicas take at once goes on to them, and they refuse it (serving/gate.py) when their
   loop comes to it. HAProxy refuses it by itself, in the same words: it knows how many requests are inside.
-  Its metrics and Serve's count such an answer, ours (cluster/metrics.py) do not.
+
+serving/refusals.py counts what HAProxy answers by itself.
 
 Ray runs what ``RAY_SERVE_HAPROXY_BINARY_PATH`` names, for each new configuration a process of its own. This
 file is run as that process, mends the configuration and becomes HAProxy. A configuration that does not look
@@ -27,8 +28,7 @@ from pathlib import Path
 
 PROBES = ("/livez", "/readyz")
 NO_ROUTE = re.compile(r'^( *http-request return status )404 content-type \S+ lf-string ".*"$', re.MULTILINE)
-ROUTE = re.compile(r"^ *use_backend ", re.MULTILINE)
-BACKEND = re.compile(r"^backend (?!default_backend$)\S+$", re.MULTILINE)
+ROUTE = re.compile(r"^( *use_backend )(\S+)( if is_\S+)$", re.MULTILINE)
 ERROR_FILE = re.compile(r"^( *errorfile 50[234] ).*$", re.MULTILINE)
 
 
@@ -37,7 +37,8 @@ def _body(code: str, message: str) -> str:
 
 
 BODY = _body("not_ready", "The server is starting or was hurt; try again.")
-BUSY = _body("too_busy", "Too many requests at once; try again.")  # as the gate says it
+TOO_BUSY = "too_busy"  # the backend that refuses, so that HAProxy counts refusals by themselves
+BUSY = _body(TOO_BUSY, "Too many requests at once; try again.")  # as the gate says it
 # As HAProxy wants an error's file: the whole answer.
 UNREACHED = (
     "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
@@ -47,19 +48,18 @@ UNREACHED = (
 
 def mended(configuration: str, error_file: str, most: int) -> str:
     """Ray's configuration with our answers; `error_file` holds `UNREACHED`, `most` requests at once are for
-    each replica. Probes are never too many, as at the gate."""
+    each application. Probes are never too many, as at the gate."""
     found = ERROR_FILE.sub(lambda line: line[1] + error_file, configuration)
-    found = BACKEND.sub(
+    if not ROUTE.search(found):
+        return NO_ROUTE.sub(lambda line: f"{line[1]}503 {_answer(BODY)}", found)
+    found = ROUTE.sub(
         lambda line: (
-            f"{line[0]}\n    http-request set-var(txn.most) nbsrv,mul({most})\n"
-            f"    http-request return status 503 {_answer(BUSY)} "
-            f"if !{{ path {' '.join(PROBES)} }} {{ be_conn,sub(txn.most) gt 0 }}"
+            f"{line[1]}{TOO_BUSY}{line[3]} !{{ path {' '.join(PROBES)} }} {{ be_conn({line[2]}) ge {most} }}"
+            f"\n{line[0]}"
         ),
         found,
     )
-    if ROUTE.search(found):
-        return found
-    return NO_ROUTE.sub(lambda line: f"{line[1]}503 {_answer(BODY)}", found)
+    return f"{found}\nbackend {TOO_BUSY}\n    http-request return status 503 {_answer(BUSY)}\n"
 
 
 def _answer(body: str) -> str:
@@ -68,8 +68,8 @@ def _answer(body: str) -> str:
 
 
 def install(folder: Path, most: int) -> Path | None:
-    """Writes a program that runs this file before HAProxy, for Ray to start, where each replica takes `most`
-    requests at once; None where there is no HAProxy, which Ray then says."""
+    """Writes a program that runs this file before HAProxy, for Ray to start, where the replicas of each
+    application take `most` requests at once; None where there is no HAProxy, which Ray then says."""
     binary = _binary()
     if binary is None:
         return None
@@ -91,8 +91,8 @@ def _binary() -> str | None:
 
 
 def main() -> None:
-    """Takes the most requests of a replica, HAProxy's path and its arguments, of which ``-f FILE`` is the
-    configuration."""
+    """Takes the most requests of an application, HAProxy's path and its arguments, of which ``-f FILE`` is
+    the configuration."""
     most, binary, arguments = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
     file = Path(arguments[arguments.index("-f") + 1])
     unreached = file.parent / "503.http"

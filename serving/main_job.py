@@ -201,13 +201,14 @@ def _trained(
 
 @contextmanager
 def _served(models: str | Mapping[str, Model], settings: Settings, reporter: Reporter) -> Iterator[Any]:
-    from serving import deployments
+    from serving import deployments, refusals
 
     with reporter.stage("serving") as stage:
         served = deployments.start(models, settings["serving"])
         stage.summary(_names(served))
     try:
-        yield served
+        with refusals.counted():
+            yield served
     finally:
         deployments.stop()
 

@@ -75,5 +75,5 @@ def prepare(profile: str, address: str | None, most: int, replicas: int = 1) -> 
         own = tempfile.mkdtemp(prefix="wordloom-", dir="/tmp")
         for name, file in FILES.items():
             os.environ.setdefault(name, str(Path(own, file)))
-        if (program := haproxy.install(Path(own), most)) is not None:
+        if (program := haproxy.install(Path(own), most * replicas)) is not None:
             os.environ.setdefault("RAY_SERVE_HAPROXY_BINARY_PATH", str(program))

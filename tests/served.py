@@ -9,12 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from prometheus_client.parser import text_string_to_metric_families
+
+from cluster.metrics import exported_name
 from tests.benchmarks.main_job import descendants
 from tests.ports import free_port
 
@@ -26,10 +30,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: its address and its processes."""
+    """A running server: its address, its processes and where Prometheus would ask."""
 
     port: int
     pid: int
+    metrics: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -45,6 +50,19 @@ class Server:
                 continue
             if not names or name.startswith(names):
                 found[pid] = name
+        return found
+
+    def counted(self, *routes: str) -> Counter[int]:
+        """How many requests to these routes were answered with which status, as the server's metrics say: all
+        of what it answered some ten seconds ago."""
+        found: Counter[int] = Counter()
+        for address in self.metrics:
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                text = answer.read().decode()
+            for family in text_string_to_metric_families(text):
+                for sample in family.samples:
+                    if sample.name == exported_name("serve_requests") and sample.labels["route"] in routes:
+                        found[int(sample.labels["status"])] += int(sample.value)
         return found
 
     def replicas(self, kind: str) -> list[int]:
@@ -79,7 +97,8 @@ def serving(models: Path, *arguments: str, profile: str = "default", **settings:
                     break
             else:
                 raise AssertionError(f"the server did not come up: {''.join(said)}")
-            yield Server(port, process.pid)
+            (metrics,) = [line.split()[1:] for line in said if line.startswith("Metrics: ")]
+            yield Server(port, process.pid, tuple(metrics))
         finally:
             process.send_signal(signal.SIGINT)
             try:

@@ -8,6 +8,7 @@ import json
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from cluster import metrics
 from serving import door, profile
 
 
@@ -25,7 +26,13 @@ async def asked(app: door.Door, path: str) -> list[Message]:
     return found
 
 
-def test_what_is_too_much_of_a_kind_is_refused_and_no_probe_and_no_other_kind() -> None:
+def test_what_is_too_much_of_a_kind_is_refused_and_counted_and_no_probe_and_no_other_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[str, dict[str, str]]] = []
+    for kind in ("increment", "observe"):
+        monkeypatch.setattr(metrics, kind, lambda name, value, labels: seen.append((name, labels)))
+
     async def run() -> None:
         go = asyncio.Event()
         reached: list[str] = []
@@ -49,6 +56,11 @@ def test_what_is_too_much_of_a_kind_is_refused_and_no_probe_and_no_other_kind() 
         start, body = await asked(app, "/v1/words/c/vector")
         assert (start["status"], dict(start["headers"])[b"retry-after"]) == (503, b"1")
         assert json.loads(body["body"])["error"]["code"] == "too_busy"
+        assert seen == [
+            ("serve_requests", {"route": "refused", "status": "503"}),
+            ("serve_latency_milliseconds", {"route": "refused"}),
+            ("serve_errors", {"route": "refused", "kind": "too_busy"}),
+        ]
         waiting[0].cancel()
         await asyncio.sleep(0)
         waiting.append(asyncio.ensure_future(asked(app, "/v1/words/d/vector")))
@@ -57,6 +69,7 @@ def test_what_is_too_much_of_a_kind_is_refused_and_no_probe_and_no_other_kind() 
         go.set()
         await asyncio.gather(*waiting[1:])
         assert not app._inside
+        assert len(seen) == 3  # what goes in is counted by the gate
 
     asyncio.run(run())
 

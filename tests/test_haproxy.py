@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from serving import haproxy
 from serving.gate import OPEN, Gate
 from serving.keys import Keys
+from serving.refusals import Refusals
 from serving.traffic import Traffic
 from tests.ports import free_port
 
@@ -80,7 +81,7 @@ def test_what_ray_starts_becomes_haproxy_with_the_mended_configuration(
 
 
 class Slow(BaseHTTPRequestHandler):
-    """A replica whose answers, but for HAProxy's own question, wait until they may go."""
+    """A replica whose answers wait until they may go, but for HAProxy's own question and a refusal."""
 
     protocol_version = "HTTP/1.1"
     go = threading.Event()
@@ -90,7 +91,7 @@ class Slow(BaseHTTPRequestHandler):
         if self.path.startswith("/v1"):
             self.inside.release()
             self.go.wait(60)
-        self.send_response(200)
+        self.send_response(503 if self.path == "/refused" else 200)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -109,7 +110,9 @@ def replica() -> Iterator[int]:
         server.shutdown()
 
 
-def test_haproxy_itself_refuses_what_is_too_much_and_no_probe(replica: int, tmp_path: Path) -> None:
+def test_haproxy_itself_refuses_what_is_too_much_and_no_probe_and_its_refusals_are_counted(
+    replica: int, tmp_path: Path
+) -> None:
     port = free_port()
     config = HAProxyConfig(
         http_options=HTTPOptions(host="127.0.0.1", port=port),
@@ -129,6 +132,8 @@ def test_haproxy_itself_refuses_what_is_too_much_and_no_probe(replica: int, tmp_
         try:
             asked = [threading.Thread(target=answer, args=(port, "/v1/a")) for _ in range(2)]
             until(lambda: answer(port, "/livez").status == 200)
+            refusals = Refusals(tmp_path / "socket")
+            refusals.more(refusals.said())  # what was asked before the replica was seen to be there
             for each in asked:
                 each.start()
                 assert Slow.inside.acquire(timeout=30)
@@ -136,7 +141,8 @@ def test_haproxy_itself_refuses_what_is_too_much_and_no_probe(replica: int, tmp_
             Slow.go.set()
             for each in asked:
                 each.join(30)
-            again = answer(port, "/v1/b")
+            again, the_replica_s = answer(port, "/v1/b"), answer(port, "/refused")
+            counted, later = refusals.more(refusals.said()), refusals.more(refusals.said())
         finally:
             process.terminate()
     gate = Gate(app=none, models={}, max_body_bytes=1, keys=Keys.find(), most=0, traffic=Traffic())
@@ -144,7 +150,8 @@ def test_haproxy_itself_refuses_what_is_too_much_and_no_probe(replica: int, tmp_
     assert said is not None and json.loads(refused.body) == json.loads(said.body)
     assert (refused.status, refused.retry_after) == (said.status, said.headers["Retry-After"])
     assert haproxy.PROBES == OPEN
-    assert (probe.status, again.status) == (200, 200)
+    assert (probe.status, again.status, the_replica_s.status) == (200, 200, 503)
+    assert (counted, later) == ({"too_busy": 1}, {})
 
 
 async def none(scope: Scope, receive: Receive, send: Send) -> None:

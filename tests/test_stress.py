@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import requests
 
+from serving.gate import REFUSED
 from serving.promotion import promote
 from tests import served
 from tests.benchmarks.serving_stress import resident, streams
@@ -151,24 +152,54 @@ def test_a_killed_haproxy_whose_manager_lives_costs_no_wrong_answer(server: Serv
     checked("killed HAProxy", server, questions(server), lambda: kill(*haproxies(server)))
 
 
-def test_a_killed_proxy_of_the_default_profile_costs_no_wrong_answer(tmp_path: Path) -> None:
-    with served.serving(published(tmp_path)) as server:
+SLOW = [Request("/v1/text/generate", {"length": 2_000, "seed": 7})]
+
+
+def test_the_default_profile_counts_each_refusal_and_a_killed_proxy_costs_no_wrong_answer(
+    tmp_path: Path,
+) -> None:
+    # 32 at once: more than ask while the proxy is killed, fewer than overload it before.
+    with served.serving(published(tmp_path), concurrent=4, queue=28) as server:
+        answers = served.load(server.port, SLOW, connections=128, seconds=6)
+        assert set(served.statuses(answers)) == {200, 503}
+        assert all(each.retry_after for each in answers if each.status == 503)
+        counted(server, answers)
         blow = functools.partial(kill, *server.processes(*served.PROXIES))
         checked("killed proxy", server, questions(server), blow)
 
 
-def test_more_than_it_can_carry_is_refused_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_more_than_it_can_carry_is_refused_and_counted_and_leaves_nothing_behind(tmp_path: Path) -> None:
     with served.serving(published(tmp_path), profile="throughput", concurrent=4, queue=8) as server:
-        slow = [Request("/v1/text/generate", {"length": 2_000, "seed": 7})]
-        served.load(server.port, slow, connections=128, seconds=3)
+        settled(server)
+        first = served.load(server.port, SLOW, connections=128, seconds=3)
         before = resident(server)
-        answers = served.load(server.port, slow, connections=128, seconds=6)
+        answers = served.load(server.port, SLOW, connections=128, seconds=6)
         after = resident(server)
-        again = served.load(server.port, slow, connections=1, count=5)
+        again = served.load(server.port, SLOW, connections=1, count=5)
+        counted(server, [*first, *answers, *again])
     assert set(served.statuses(answers)) == {200, 503}
     assert all(each.retry_after for each in answers if each.status == 503)
     assert after - before < 64, f"{len(answers)} requests left {after - before:.0f} MiB behind"
     assert served.statuses(again) == {200: 5}
+
+
+def counted(server: Server, answers: list[Answered]) -> None:
+    """The metrics come to count each answer with its status, whoever refused."""
+    until = time.monotonic() + LIMIT  # processes report every ten seconds, on a busy machine later
+    while (found := server.counted("/v1/text/generate", REFUSED)) != served.statuses(answers):
+        assert time.monotonic() < until, (found, served.statuses(answers))
+        time.sleep(1)
+    print(f"counted: {dict(found)}")
+
+
+def settled(server: Server, seconds: float = 3.0) -> None:
+    """Waits until HAProxy has long been one process: a new one comes after each replica."""
+    before, since, until = haproxies(server), time.monotonic(), time.monotonic() + LIMIT
+    while len(before) != 1 or time.monotonic() < since + seconds:
+        assert time.monotonic() < until, before
+        time.sleep(0.2)
+        if (now := haproxies(server)) != before:
+            before, since = now, time.monotonic()
 
 
 def haproxies(server: Server) -> list[int]:

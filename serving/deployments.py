@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import importlib
 import logging
+import os
 import re
 import sys
 import time
@@ -38,6 +39,7 @@ from serving.gate import log_to
 from serving.keys import Keys
 from serving.labels import Labels
 from serving.models import LABELLING, LANGUAGE_MODEL, SENTIMENT, VECTORS, Model
+from serving.profile import DEFAULT
 from serving.relay import Relay, answered
 from serving.sentiment import Sentiment
 from serving.settings import LOOPBACK, ServingSettings, free_port
@@ -52,6 +54,9 @@ CORES: dict[str, Callable[[str], Any]] = {
 }
 STOP_SECONDS = 30.0
 HEADROOM = 64  # requests beyond the gate's limit that a replica still takes, to refuse them at once
+# Serve's own proxy goes before the models where cores are short: under four times what two cores carry, half
+# of the refusals took 2.8 ms and 90 % 25 in place of 10 and 52. HAProxy takes 4 at p99 without it.
+NICER = 4
 CHECK_SECONDS = 2.0  # that a replica of another kind may take to say that it is there
 # Words and texts that people send stand in paths, so there is no access log; the metrics count requests.
 LOGGING = LoggingConfig(enable_access_log=False)
@@ -85,6 +90,8 @@ class Replica:
         self, kind: str, served: Mapping[str, Model], settings: ServingSettings, prefix: str, keys: Keys
     ) -> None:
         _stay_on_loopback()
+        if settings.profile == DEFAULT:
+            _step_back()  # before the model makes its threads
         if settings.access_log_share:
             log_to(sys.stderr)  # a file of the node's Ray logs
         self.kind = kind
@@ -306,6 +313,12 @@ def _stay_on_loopback() -> None:
         replica.add_port_to_grpc_server = lambda server, address: add(
             server, address.replace("[::]", LOOPBACK)
         )
+
+
+def _step_back() -> None:
+    """Lets Serve's proxy go before this replica where cores are short; not in a process of the user's."""
+    if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
+        os.nice(NICER)
 
 
 def _refuse_another_serve() -> None:

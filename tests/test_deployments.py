@@ -164,6 +164,16 @@ def test_the_replica_of_the_vectors_holds_no_tensorflow(served: Served) -> None:
         assert ("tensorflow" in loaded) == ("vectors" not in name)
 
 
+def test_where_cores_are_short_serve_s_proxy_goes_before_the_models(served: Served) -> None:
+    address = ray.get_runtime_context().gcs_address
+    niceness: dict[str, set[int]] = {"SERVE_REPLICA": set(), "SERVE_PROXY": set()}
+    for actor in list_actors(address=address, filters=[("state", "=", "ALIVE")]):
+        if actor.name and (kind := next((each for each in niceness if actor.name.startswith(each)), None)):
+            fields = Path(f"/proc/{actor.pid}/task").glob("*/stat")
+            niceness[kind].update(int(each.read_text().rpartition(")")[2].split()[16]) for each in fields)
+    assert max(niceness["SERVE_REPLICA"]) > max(niceness["SERVE_PROXY"])
+
+
 def test_it_listens_on_loopback_alone(served: Served) -> None:
     port = int(served.url.rpartition(":")[2])
     listening = [

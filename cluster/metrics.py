@@ -45,7 +45,7 @@ METRICS: dict[str, Metric] = {
     "train_blocks": Metric("gauge", "blocks", "Blocks of the stream in the whole training, by stage.", ("stage",)),
     "train_restarts": Metric("counter", "restarts", "Times the workers were started again after one was lost."),
     "train_exchange_milliseconds": Metric("histogram", "ms", "Time of one exchange between the workers, by stage.", ("stage",)),
-    "serve_requests": Metric("counter", "requests", "Requests answered, by route and status.", ("route", "status")),
+    "serve_requests": Metric("counter", "requests", "Requests answered, by route and status; what is refused before a route is found has the route refused.", ("route", "status")),
     "serve_latency_milliseconds": Metric("histogram", "ms", "Time from a request's arrival at the application to its answer, by route.", ("route",)),
     "serve_errors": Metric("counter", "errors", "Requests that were not answered well, by route and kind of error.", ("route", "kind")),
     "serve_characters": Metric("counter", "characters", "Characters generated, by route.", ("route",)),

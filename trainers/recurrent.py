@@ -182,7 +182,11 @@ class Recurrent:
             for direction, prefix in enumerate(self._prefixes(layer)):
                 own = {name: parameters[prefix + name] for name in cell.weight_shapes(self.units)}
                 read = _reversed(inputs, lengths) if direction else inputs
-                x = _projected(read, parameters[f"{prefix}kernel"], parameters[f"{prefix}bias"])
+                kernel, bias = parameters[f"{prefix}kernel"], parameters[f"{prefix}bias"]
+                if rows is None or read.dtype.is_integer:
+                    x = _projected(read, kernel, bias)
+                else:
+                    x = _projected_real(read, kernel, bias, lengths)
                 first = len(carries)
                 state = tuple(carry[first + slot] for slot in range(cell.states))
                 h, last = _sweep(cell, own, x, state, lengths, keep, rows)
@@ -422,28 +426,40 @@ def _backward(
 def _packed_gradients(
     cell: Cell, dx: tf.Tensor, saved: Tensors, before: Tensors, after: Tensors, lengths: tf.Tensor
 ) -> dict[str, tf.Tensor]:
-    """The weight gradients out of real frames only, put together; as many eighths of all as they fill."""
-    steps, batch = dx.shape[:2]
+    """The weight gradients out of real frames only."""
+
+    def gradients(packed: Tensors) -> dict[str, tf.Tensor]:
+        dx, *rest = (each[None] for each in packed)
+        parts = (rest[: len(saved)], rest[len(saved) : -len(after)], rest[-len(after) :])
+        return cell.weight_gradients(dx, *map(tuple, parts))
+
+    return _of_real_frames((dx, *saved, *before, *after), lengths, gradients)
+
+
+def _of_real_frames(
+    values: Tensors, lengths: tf.Tensor, work: Callable[[Tensors], dict[str, tf.Tensor]]
+) -> dict[str, tf.Tensor]:
+    """`work` on the real frames of `values` [steps, batch, ...], put together: [frames, ...], as many eighths
+    of all as they fill. What fills up the last eighth are frames beyond the lengths."""
+    steps, batch = values[0].shape[:2]
     real = tf.reshape(tf.range(steps)[:, None] < lengths, [-1])
     places = tf.argsort(tf.cast(tf.logical_not(real), tf.int32), stable=True)
     count = tf.reduce_sum(tf.cast(real, tf.int32))
     sizes = sorted({-(-steps * batch * part // PARTS) for part in range(1, PARTS + 1)})
-    values = (dx, *saved, *before, *after)
-    flat = [tf.gather(tf.reshape(each, [-1, each.shape[-1]]), places)[None] for each in values]
+    flat = [tf.gather(tf.reshape(each, [-1, each.shape[-1]]), places) for each in values]
     names: list[str] = []
 
     def branch(size: int) -> Callable[[], list[tf.Tensor]]:
-        def work() -> list[tf.Tensor]:
-            dx, *rest = (each[:, :size] for each in flat)
-            parts = (rest[: len(saved)], rest[len(saved) : -len(after)], rest[-len(after) :])
-            made = cell.weight_gradients(dx, *map(tuple, parts))
+        def of_size() -> list[tf.Tensor]:
+            made = work(tuple(each[:size] for each in flat))
             names[:] = made
             return list(made.values())
 
-        return work
+        return of_size
 
     which = tf.reduce_sum(tf.cast(count > tf.constant(sizes[:-1]), tf.int32))
     made = tf.switch_case(which, [branch(size) for size in sizes])
+    made = [made] if len(names) == 1 and not isinstance(made, list) else made
     return dict(zip(names, made, strict=True))
 
 
@@ -484,6 +500,25 @@ def _projected(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tens
     width = kernel.shape[-1]
     flat = tf.reshape(inputs, [-1, kernel.shape[0]]) @ kernel + bias
     return tf.reshape(flat, tf.concat([tf.shape(inputs)[:-1], [width]], axis=0))
+
+
+def _projected_real(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+    """`_projected`, the kernel's gradient out of real frames only; that of the others is zero."""
+
+    @tf.custom_gradient
+    def projected(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        def gradient(dx: tf.Tensor) -> Tensors:
+            made = _of_real_frames(
+                (dx, inputs),
+                lengths,
+                lambda packed: {"kernel": tf.matmul(packed[1], packed[0], transpose_a=True)},
+            )
+            flat = tf.reshape(dx, [-1, dx.shape[-1]]) @ tf.transpose(kernel)
+            return tf.reshape(flat, inputs.shape), made["kernel"], tf.reduce_sum(dx, axis=[0, 1])
+
+        return _projected(inputs, kernel, bias), gradient
+
+    return projected(inputs, kernel, bias)
 
 
 @tf.custom_gradient

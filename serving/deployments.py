@@ -196,17 +196,17 @@ def start(source: str | Mapping[str, Model], settings: ServingSettings = applica
     _refuse_another_serve()
     keys = Keys.find(settings.state_keys_file, settings.api_keys_file)
     port = free_port(settings.host, settings.port)
-    serve.start(
-        proxy_location=ProxyLocation.HeadOnly,
-        http_options=HTTPOptions(host=settings.host, port=port, request_timeout_s=settings.timeout_seconds),
-        logging_config=LOGGING,
-    )
+    options = HTTPOptions(host=settings.host, port=port, request_timeout_s=settings.timeout_seconds)
     try:
+        serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=options, logging_config=LOGGING)
         serve.run_many(targets(found, settings, keys))
     except (RuntimeError, RayServeException) as error:
         reasons = _reasons()
         stop()
         raise WordloomError(f"Serving {place!r} did not come up: {reasons or error}") from error
+    except KeyboardInterrupt:  # a cluster that outlives this process would serve on
+        stop()
+        raise
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     shown = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(shown, shown)
     return Served(f"http://{shown}:{port}", found, settings, keys)

@@ -190,6 +190,20 @@ def test_a_second_start_is_refused(served: Served, home: Path) -> None:
         deployments.start(str(home), ServingSettings(port=0))
 
 
+def test_ctrl_c_while_it_comes_up_leaves_nothing_behind(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*given: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    stopped: list[bool] = []
+    monkeypatch.setattr(deployments, "_refuse_another_serve", lambda: None)
+    monkeypatch.setattr(deployments.serve, "start", lambda **named: None)
+    monkeypatch.setattr(deployments.serve, "run_many", interrupted)
+    monkeypatch.setattr(deployments, "stop", lambda: stopped.append(True))
+    with pytest.raises(KeyboardInterrupt):
+        deployments.start(str(home), ServingSettings(port=0))
+    assert stopped == [True]
+
+
 def test_a_taken_port_is_one_sentence() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

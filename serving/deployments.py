@@ -199,11 +199,12 @@ def start(source: str | Mapping[str, Model], settings: ServingSettings = applica
     options = HTTPOptions(host=settings.host, port=port, request_timeout_s=settings.timeout_seconds)
     try:
         serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=options, logging_config=LOGGING)
-        serve.run_many(targets(found, settings, keys))
-    except (RuntimeError, RayServeException) as error:
-        reasons = _reasons()
-        stop()
-        raise WordloomError(f"Serving {place!r} did not come up: {reasons or error}") from error
+        try:
+            serve.run_many(targets(found, settings, keys))
+        except (RuntimeError, RayServeException) as error:
+            reasons = _reasons()
+            stop()
+            raise WordloomError(f"Serving {place!r} did not come up: {reasons or error}") from error
     except KeyboardInterrupt:  # a cluster that outlives this process would serve on
         stop()
         raise

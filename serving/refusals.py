@@ -1,9 +1,9 @@
 """What HAProxy answers by itself, with no replica behind it: read from HAProxy and counted in our metrics.
 
-Ray counts by a log line for each request, which a socket of ten lines carries to it: under the load in which
-HAProxy refuses, most are lost. HAProxy's own counters are exact, and the process that started Ray reads them
-every second. They begin anew with each process of HAProxy: when Ray replaces it, as replicas come or go, what
-the old one answered since the last look is not counted.
+Ray counts by a log line for each request, carried to it by a socket that holds ten: not made for the load in
+which HAProxy refuses (how many it loses was not measured). HAProxy's own counters are exact, and the process
+that started Ray reads them every second. They begin anew with each process of HAProxy: when Ray replaces it,
+as replicas come or go, what the old one answered since the last look is not counted.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from cluster.errors import UsageError
-from trainers.recurrent import Recurrent, Rows
+from trainers.lengths import Rows
+from trainers.recurrent import Recurrent
 
 INPUTS, UNITS, STEPS, BATCH = 5, 4, 7, 3
 LENGTHS = np.array([7, 3, 0])

@@ -27,6 +27,7 @@ from trainers.cells import (
     Tensors,
     Weights,
 )
+from trainers.lengths import Rows, of_real_frames, permuted
 
 
 @dataclass(frozen=True)
@@ -150,11 +151,11 @@ class Recurrent:
         """`read` with the longest sequences in the first rows: a step leaves out rows that have ended."""
         order = tf.argsort(lengths, direction="DESCENDING", stable=True)
         back = tf.argsort(order)
-        carry = None if carry is None else _permuted(carry, order, back)
+        carry = None if carry is None else permuted(carry, order, back)
         outputs, last = self._read(
-            parameters, _permuted(inputs, order, back), carry, tf.gather(lengths, order), None, rows
+            parameters, permuted(inputs, order, back), carry, tf.gather(lengths, order), None, rows
         )
-        return _permuted(outputs, back, order), _permuted(last, back, order)
+        return permuted(outputs, back, order), permuted(last, back, order)
 
     def _read(
         self,
@@ -246,50 +247,6 @@ class Recurrent:
 
     def _prefixes(self, layer: int) -> list[str]:
         return [f"layer{layer}/{way}/" for way in ("forward", "reverse")[: self.directions]]
-
-
-PARTS = 8  # of all frames, in which those that are real are counted
-
-
-@dataclass(frozen=True)
-class Rows:
-    """How many rows of a batch a step can be done for: each of `sizes`, the last one being all.
-
-    Letters (64 words of 3 to 14, a training step on one thread): see the lab log. Fewer rows gain nothing,
-    for a product of few rows is no faster a row; those of a wide network do: 32 words by 300 units 26.0 ->
-    22.5 ms (by 64, behind a convolution, 42 -> 56). The number of steps must be known too, as it is where XLA
-    compiles: what is laid out by it are whole frames.
-    """
-
-    sizes: tuple[int, ...]
-
-    BLOCK = 8
-    LEAST = 48
-    WIDE, LEAST_WIDE = 128, 32  # so many units, and rows for them
-
-    @classmethod
-    def of(cls, steps: int | None, batch: int | None, units: int) -> Rows | None:
-        """Those of a batch whose shape is known and which has rows enough."""
-        least = cls.LEAST_WIDE if units >= cls.WIDE else cls.LEAST
-        if steps is None or batch is None or batch < least:
-            return None
-        count = min(batch // cls.BLOCK, 4)
-        return cls(tuple(-(-batch * part // count) for part in range(1, count + 1)))
-
-    def needed(self, lengths: tf.Tensor, steps: int | tf.Tensor) -> tf.Tensor:
-        """Which of the sizes each step needs, int32 [steps]; `lengths` [batch] fall."""
-        real = tf.reduce_sum(tf.cast(lengths[None, :] > tf.range(steps)[:, None], tf.int32), axis=1)
-        larger = real[:, None] > tf.constant(self.sizes[:-1])[None, :]
-        return tf.reduce_sum(tf.cast(larger, tf.int32), axis=1)
-
-    def do(self, which: tf.Tensor, work: Callable[[int], Tensors]) -> Tensors:
-        """`work` on the first so many rows; its results with zeros in the rows left out."""
-
-        def branch(size: int) -> Callable[[], Tensors]:
-            left = self.sizes[-1] - size
-            return lambda: tuple(tf.pad(each, [[0, left], [0, 0]]) for each in work(size))
-
-        return tuple(tf.switch_case(which, [branch(size) for size in self.sizes]))
 
 
 def _sweep(
@@ -433,34 +390,7 @@ def _packed_gradients(
         parts = (rest[: len(saved)], rest[len(saved) : -len(after)], rest[-len(after) :])
         return cell.weight_gradients(dx, *map(tuple, parts))
 
-    return _of_real_frames((dx, *saved, *before, *after), lengths, gradients)
-
-
-def _of_real_frames(
-    values: Tensors, lengths: tf.Tensor, work: Callable[[Tensors], dict[str, tf.Tensor]]
-) -> dict[str, tf.Tensor]:
-    """`work` on the real frames of `values` [steps, batch, ...], put together: [frames, ...], as many eighths
-    of all as they fill. What fills up the last eighth are frames beyond the lengths."""
-    steps, batch = values[0].shape[:2]
-    real = tf.reshape(tf.range(steps)[:, None] < lengths, [-1])
-    places = tf.argsort(tf.cast(tf.logical_not(real), tf.int32), stable=True)
-    count = tf.reduce_sum(tf.cast(real, tf.int32))
-    sizes = sorted({-(-steps * batch * part // PARTS) for part in range(1, PARTS + 1)})
-    flat = [tf.gather(tf.reshape(each, [-1, each.shape[-1]]), places) for each in values]
-    names: list[str] = []
-
-    def branch(size: int) -> Callable[[], list[tf.Tensor]]:
-        def of_size() -> list[tf.Tensor]:
-            made = work(tuple(each[:size] for each in flat))
-            names[:] = made
-            return list(made.values())
-
-        return of_size
-
-    which = tf.reduce_sum(tf.cast(count > tf.constant(sizes[:-1]), tf.int32))
-    made = tf.switch_case(which, [branch(size) for size in sizes])
-    made = [made] if len(names) == 1 and not isinstance(made, list) else made
-    return dict(zip(names, made, strict=True))
+    return of_real_frames((dx, *saved, *before, *after), lengths, gradients)
 
 
 def _at(states: tf.Tensor, first: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
@@ -508,7 +438,7 @@ def _projected_real(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, lengt
     @tf.custom_gradient
     def projected(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         def gradient(dx: tf.Tensor) -> Tensors:
-            made = _of_real_frames(
+            made = of_real_frames(
                 (dx, inputs),
                 lengths,
                 lambda packed: {"kernel": tf.matmul(packed[1], packed[0], transpose_a=True)},
@@ -530,16 +460,6 @@ def _rows(kernel: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         return tf.math.unsorted_segment_sum(flat, tf.reshape(indices, [-1]), kernel.shape[0]), None
 
     return tf.gather(kernel, indices), gradient
-
-
-def _permuted(values: tf.Tensor, order: tf.Tensor, back: tf.Tensor) -> tf.Tensor:
-    """The rows (axis 1) in another order, and their gradient in the order before: a gather, no scatter."""
-
-    @tf.custom_gradient
-    def permuted(values: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        return tf.gather(values, order, axis=1), lambda changed: tf.gather(changed, back, axis=1)
-
-    return permuted(values) if values.dtype.is_floating else tf.gather(values, order, axis=1)
 
 
 def _reversed(values: tf.Tensor, lengths: tf.Tensor | None) -> tf.Tensor:

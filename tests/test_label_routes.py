@@ -154,6 +154,7 @@ def test_a_replica_loads_no_training_code_and_no_ray(tmp_path: Path) -> None:
         "trainers.labelling_network",
         "trainers.labelling_settings",
         "trainers.model_files",
+        "trainers.lengths",
         "trainers.recurrent",
         "trainers.sequence_settings",
     }

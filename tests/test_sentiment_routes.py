@@ -158,6 +158,7 @@ def test_a_replica_loads_no_training_code_no_ray_and_no_keras_model(tmp_path: Pa
         "trainers",
         "trainers.cells",
         "trainers.model_files",
+        "trainers.lengths",
         "trainers.recurrent",
         "trainers.review_reader",
         "trainers.sentiment_model",

@@ -70,8 +70,9 @@ class SequenceLearner(ABC):
         self._gradients = self.micro.part(self._part_gradients)
         self._update = self.micro.part(self._updated)
         self._train = self.micro.step(self._train_batch)
-        compiled = {"jit_compile": self.xla, "autograph": False, "reduce_retracing": not self.xla}
-        self._measure = tf.function(self._figures, **compiled)
+        self._measure = tf.function(
+            self._figures, jit_compile=self.xla, autograph=False, reduce_retracing=not self.xla
+        )
 
     # what the trainers say
 

@@ -149,6 +149,7 @@ def test_a_replica_loads_no_training_code_and_no_ray(tmp_path: Path) -> None:
     assert set(loaded.split()) == {
         "trainers",
         "trainers.cells",
+        "trainers.cudnn",
         "trainers.front_end",
         "trainers.labelling",
         "trainers.labelling_network",

@@ -13,13 +13,16 @@ from trainers.labelling_settings import LabellingSettings
 from trainers.language_model import CharacterLanguageModel
 from trainers.language_settings import LanguageModelSettings
 from trainers.microbatches import LEAST_ROWS, LEAST_UNITS, Microbatches
+from trainers.recurrent import Recurrent
 from trainers.sequence_labeller import SequenceLabeller
 from trainers.state import parts
 
 
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Says how many threads TensorFlow was told of; it cannot be told again in this process."""
+    """Says how many threads TensorFlow was told of, and that there is no GPU; it cannot be told again in this
+    process."""
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
 
     def told(count: int) -> None:
         monkeypatch.setattr(tf.config.threading, "get_inter_op_parallelism_threads", lambda: count)
@@ -46,19 +49,19 @@ def test_a_batch_has_a_part_for_each_thread_while_they_are_worth_it(
     told: int, rows: int, units: int, xla: bool, count: int, threads: Any
 ) -> None:
     threads(told)
-    assert Microbatches(rows, units, xla).count == count
+    assert Microbatches(rows, Recurrent("gru", 3, units), xla).count == count
 
 
 def test_a_gpu_gets_whole_batches(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     threads(2)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["one"] if kind == "GPU" else [])
-    assert Microbatches(64, 300, True).count == 1
+    assert Microbatches(64, Recurrent("gru", 3, 300), True).count == 1
 
 
 @pytest.mark.parametrize("rows", [15, 16, 17])
 def test_every_row_is_in_one_part(rows: int, threads: Any) -> None:
     threads(3)
-    made = Microbatches(rows, 8, True)
+    made = Microbatches(rows, Recurrent("gru", 3, 8), True)
     first, second = np.arange(2 * rows).reshape(2, rows), np.arange(rows)
     batch = (tf.constant(first), tf.constant(second))
     found = made.cut(batch, (1, 0))
@@ -103,10 +106,10 @@ def test_a_labeller_in_parts_learns_what_it_learns_in_one(
 def test_what_is_drawn_differs_from_part_to_part(threads: Any) -> None:
     threads(2)
     key = tf.constant([3, 4])
-    one, other = Microbatches(64, 300, True).keys(key)
+    one, other = Microbatches(64, Recurrent("gru", 3, 300), True).keys(key)
     assert not np.array_equal(one, other)
     threads(1)
-    (alone,) = Microbatches(64, 300, True).keys(key)
+    (alone,) = Microbatches(64, Recurrent("gru", 3, 300), True).keys(key)
     np.testing.assert_array_equal(alone, key)
 
 

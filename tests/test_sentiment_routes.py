@@ -157,6 +157,7 @@ def test_a_replica_loads_no_training_code_no_ray_and_no_keras_model(tmp_path: Pa
     assert set(loaded.split()) == {
         "trainers",
         "trainers.cells",
+        "trainers.cudnn",
         "trainers.model_files",
         "trainers.lengths",
         "trainers.recurrent",

@@ -7,10 +7,14 @@ at the same time; what is within one compiled function XLA runs in turn (the sam
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
+
+from trainers import cudnn
+from trainers.recurrent import Recurrent
 
 LEAST_ROWS = 5  # of a part
 # More are cut on one thread too: two layers of 200 units take 5 % less time for twice 50 rows, whose states
@@ -22,25 +26,42 @@ LEAST_UNITS = 128
 
 
 class Microbatches:
-    """How batches of `rows` rows are cut for a network of `units`, into `count` parts: one where TensorFlow
-    was not told of its threads (`tf.config.threading`) or has a GPU, which a whole batch fills better.
+    """How batches of `rows` rows are cut for `network`, into `count` parts: one where TensorFlow was not told
+    of its threads (`tf.config.threading`) or has a GPU, which a whole batch fills better; the GPU's library
+    reads the network where it can, and then nothing is compiled.
 
     A batch in one part is as if this were not here. In several, sums are added up in another order, and what
     is drawn at random is drawn for each part: results repeat for the same number of threads.
     """
 
-    def __init__(self, rows: int, units: int, xla: bool) -> None:
+    def __init__(self, rows: int, network: Recurrent, xla: bool) -> None:
         threads = tf.config.threading.get_inter_op_parallelism_threads()
-        small = not xla and units < LEAST_UNITS
+        small = not xla and network.units < LEAST_UNITS
         whole = not threads or small or bool(tf.config.list_physical_devices("GPU"))
         self.count = 1 if whole else max(1, min(threads, rows // LEAST_ROWS), -(-rows // MOST_ROWS))
-        self.xla = xla
+        self.in_library = network.in_library
+        self.xla = xla and not self.in_library
+        self._few_shapes = xla  # a graph for each, else one for all
 
     def step(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A graph of `function`, which calls parts; compiled where all is one."""
-        compiled = self.xla and self.count == 1
+        return self._graph(function, self.xla and self.count == 1)
+
+    def whole(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A graph of `function`, which reads a whole batch."""
+        return self._graph(function, self.xla)
+
+    def _graph(self, function: Callable[..., Any], compiled: bool) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def by_library(*batch: tf.Tensor) -> Any:
+            with cudnn.allowed():
+                return function(*batch)
+
         found: Callable[..., Any] = tf.function(
-            function, jit_compile=compiled, autograph=False, reduce_retracing=not self.xla
+            by_library if self.in_library else function,
+            jit_compile=compiled,
+            autograph=False,
+            reduce_retracing=not self._few_shapes,
         )
         return found
 

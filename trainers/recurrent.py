@@ -3,7 +3,8 @@
 Written for speed on the CPU and exact on every device: the input projection of all steps is one matrix
 product before the loop; the loop holds only what depends on the step before; the backward pass is explicit
 (`tf.custom_gradient`), so that the weight gradients are one matrix product after the loop. The loops are
-`tf.while_loop`s, never unrolled, and compile under XLA.
+`tf.while_loop`s, never unrolled, and compile under XLA. On a GPU its library reads what it knows
+(`trainers.cudnn`).
 
 Everything is time-major. Recurrent state is the `carry`, explicit in and out. Lengths travel with the data
 and are never guessed from zeros; the reverse direction reverses each sequence within its own length.
@@ -11,6 +12,7 @@ and are never guessed from zeros; the reverse direction reverses each sequence w
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from cluster.errors import UsageError
+from trainers import cudnn
 from trainers.cells import (
     Cell,
     GRUResetAfterCell,
@@ -135,10 +138,35 @@ class Recurrent:
         """
         if starts is not None and self.both:
             raise ValueError("starts are defined for one direction only")
+        if cudnn.is_allowed():
+            return self._read_by_library(parameters, inputs, carry, lengths, starts)
         rows = Rows.of(inputs.shape[0], inputs.shape[1], self.units)
         if lengths is not None and starts is None and rows is not None:
             return self._read_sorted(parameters, inputs, carry, tf.cast(lengths, tf.int32), rows)
         return self._read(parameters, inputs, carry, lengths, starts, None)
+
+    @property
+    def in_library(self) -> bool:
+        """Whether a GPU's library reads it, in graphs that allow that; see `trainers.cudnn`."""
+        return cudnn.knows(self.cell, self.reset, self.peepholes)
+
+    def _read_by_library(
+        self,
+        parameters: Weights,
+        inputs: tf.Tensor,
+        carry: tf.Tensor | None,
+        lengths: tf.Tensor | None,
+        starts: tf.Tensor | None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        names = ("kernel", "bias", *self._cell().weight_shapes(self.units))
+        prefixes = (prefix for layer in range(self.layers) for prefix in self._prefixes(layer))
+        weights = [{name: parameters[prefix + name] for name in names} for prefix in prefixes]
+        if carry is None:
+            carry = self.zero_carry(tf.shape(inputs)[1], weights[0]["kernel"].dtype)
+        read = functools.partial(cudnn.read, self.cell, self.both, weights)
+        if starts is not None:
+            return cudnn.by_document(read, inputs, carry, starts)
+        return read(inputs, carry, None if lengths is None else tf.cast(lengths, tf.int32))
 
     def _read_sorted(
         self,

@@ -66,13 +66,11 @@ class SequenceLearner(ABC):
         )
         self.optimiser = OPTIMISERS[settings.optimiser]
         self.frozen: State = {}
-        self.micro = Microbatches(settings.batch, settings.units, self.xla)
+        self.micro = Microbatches(settings.batch, self.network, self.xla)
         self._gradients = self.micro.part(self._part_gradients)
         self._update = self.micro.part(self._updated)
         self._train = self.micro.step(self._train_batch)
-        self._measure = tf.function(
-            self._figures, jit_compile=self.xla, autograph=False, reduce_retracing=not self.xla
-        )
+        self._measure = self.micro.whole(self._figures)
 
     # what the trainers say
 

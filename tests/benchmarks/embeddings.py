@@ -5,10 +5,11 @@ same tokens.
 
 Without further arguments the parts `speed`, `nce` and `vocabulary`: over the first 3 million tokens (the NCE
 baseline over some thousands), each system in a process of its own, in turn, the best of `ROUNDS` runs;
-compilation is left out and reported. With --part only the parts that are named. With --quality the part
-`quality`: 12 million tokens, each system's rate tuned on one seed, then 3 seeds. The figures of every part,
-and of every run of `quality`, stay in HOME: the same command goes on where it was, and a later report reads
-what it does not run. Words are tokens of the text as ingested, for all systems.
+compilation is left out and reported. With --part only the parts that are named; `gpu` is ours on a GPU
+beside one thread. With --quality the part `quality`: 12 million tokens, each system's rate tuned on one
+seed, then 3 seeds. The figures of every part, and of every run of `quality`, stay in HOME: the same command
+goes on where it was, and a later report reads what it does not run. Words are tokens of the text as
+ingested, for all systems.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ NCE_WORDS = 10_000  # the vocabulary of the reference model
 HELD_OUT_TOKENS = 300_000
 SHAPES = {"200_10": (200, 10), "100_5": (100, 5)}
 RATES, SEEDS, EPOCHS = (0.025, 0.05, 0.1), (1, 2, 3), 3
-PARTS = ("speed", "nce", "vocabulary", "quality")
+PARTS = ("speed", "nce", "vocabulary", "quality", "gpu")
+ASKED_FOR = ("quality", "gpu")  # only where they are named
 PEERS = ("gensim", *(each for each in ("fasttext",) if importlib.util.find_spec(each)))
 FIGURES = ("loss", "auc", "wordsim", "simlex", "analogy")
 
@@ -96,7 +98,7 @@ def run(task: dict[str, Any], workers: int = 1) -> dict[str, Any]:
     CPU seconds and bytes of all."""
     threads = str(task.get("threads", 1))
     environment = os.environ | {
-        "CUDA_VISIBLE_DEVICES": "-1",
+        **({} if task.get("device") == "gpu" else {"CUDA_VISIBLE_DEVICES": "-1"}),
         "TF_CPP_MIN_LOG_LEVEL": "3",
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads),
     }
@@ -168,6 +170,25 @@ def speed(text: str, rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
     figures["gemm_peak_share"] = figures["ours_words_s_100_5_1"] * columns * own.vector_size * 6 / peak
     figures["gemm_peak_gflops"] = peak / 1e9
     return figures, runs
+
+
+def on_gpu(text: str, rounds: int) -> dict[str, float]:
+    """Words a second of one process that has a GPU, and of one with a thread; held-out figures of both."""
+    figures: dict[str, float] = {}
+    for name, (size, window) in SHAPES.items():
+        settings = {"vector_size": size, "window": window, "subsample": 0.0, "epochs": 1}
+        settings |= {"learning_rate": 0.05, "seed": 1}
+        task = {"system": "ours", "text": text, "tokens": SPEED_TOKENS, "settings": settings}
+        for device in ("gpu", "cpu"):
+            task |= {"device": device, "held_out": True}
+            runs = [run(task) for _ in range(rounds if device == "gpu" else 1)]
+            words = SPEED_TOKENS / min(each["seconds"] for each in runs)
+            show(f"{device} {name}", words, runs)
+            figures |= {f"{device}_words_s_{name}": words} | {
+                f"{device}_{each}_{name}": runs[0][each] for each in ("loss", "auc", "compile_seconds")
+            }
+        figures[f"gpu_over_cpu_{name}"] = figures[f"gpu_words_s_{name}"] / figures[f"cpu_words_s_{name}"]
+    return figures
 
 
 def show(name: str, words: float, runs: list[dict[str, Any]]) -> None:
@@ -274,8 +295,11 @@ def main() -> None:
         "nce": lambda: reference(text, options.rounds),
         "vocabulary": vocabulary,
         "quality": lambda: quality(text, str(data / "similarity"), home),
+        "gpu": lambda: on_gpu(text, options.rounds),
     }
-    wanted = options.part or [*PARTS[:3], *PARTS[3:][: options.quality]]
+    wanted = options.part or [part for part in PARTS if part not in ASKED_FOR]
+    if options.quality:
+        wanted.append("quality")
     figures: dict[str, float] = {}
     for part in PARTS:
         kept = home / f"{part}.json"

@@ -10,9 +10,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from trainers.recurrent import Recurrent
 
 Step = Callable[[], float]
 Arrays = dict[str, np.ndarray]
@@ -86,6 +89,8 @@ def variants(side: str, shape: Shape) -> list[str]:
     """The ways in which a side can be run; the fastest is measured."""
     if side == "wordloom":
         return ["xla", "graph"]
+    if side == "loops":
+        return ["xla"]
     if side == "pytorch":
         return ["padded"] if shape.full else ["padded", "packed"]
     ways = [""]
@@ -97,19 +102,33 @@ def variants(side: str, shape: Shape) -> list[str]:
 
 
 def wordloom(shape: Shape, variant: str) -> Step:
+    from trainers.recurrent import Recurrent
+
+    return our_step(shape, variant, Recurrent)
+
+
+def loops(shape: Shape, variant: str) -> Step:
+    from trainers.recurrent import Recurrent
+
+    class Loops(Recurrent):
+        in_library = False
+
+    return our_step(shape, variant, Loops)
+
+
+def our_step(shape: Shape, variant: str, kind: type[Recurrent]) -> Step:
     import tensorflow as tf
 
     from trainers.microbatches import Microbatches, added
     from trainers.optimiser import Adam, RMSProp, clipped
-    from trainers.recurrent import Recurrent
 
-    network = Recurrent("gru", shape.inputs, shape.units, shape.layers, shape.both)
+    network = kind("gru", shape.inputs, shape.units, shape.layers, shape.both)
     batch = {name: tf.constant(value) for name, value in shape.arrays().items()}
     parameters = {name: tf.constant(value) for name, value in shape.parameters().items()}
     optimiser: Any = Adam() if shape.optimiser == "adam" else RMSProp()
     state = [parameters, optimiser.initial(parameters)]
 
-    micro = Microbatches(shape.batch, shape.units, variant == "xla")
+    micro = Microbatches(shape.batch, network, variant == "xla")
 
     def gradients(parameters: Any, x: Any, labels: Any, lengths: Any, weights: Any) -> Any:
         with tf.GradientTape() as tape:
@@ -214,6 +233,8 @@ def pytorch(shape: Shape, variant: str) -> Step:
     import torch
 
     functional, rnn = torch.nn.functional, torch.nn.utils.rnn
+    torch.set_default_device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_float32_matmul_precision("high")  # TensorFloat-32 on a GPU, as TensorFlow
     given, arrays = shape.arrays(), shape.parameters()
     reverse = shape.both and variant == "padded"  # reversed by hand, within each length
 
@@ -266,6 +287,7 @@ def pytorch(shape: Shape, variant: str) -> Step:
     else:
         optimiser = torch.optim.RMSprop(values, lr=RATE, alpha=0.9)
     x, lengths = torch.tensor(given["x"]), torch.tensor(given["lengths"].astype(np.int64))
+    packed = lengths.cpu()
     labels, weights = torch.tensor(given["labels"].astype(np.int64)), torch.tensor(given["weights"])
     steps = torch.arange(shape.steps)[:, None]
     turned = torch.where(steps < lengths, lengths - 1 - steps, steps)  # where each reversed step comes from
@@ -273,7 +295,7 @@ def pytorch(shape: Shape, variant: str) -> Step:
 
     def read(value: Any) -> Any:
         if variant == "packed":
-            value = rnn.pack_padded_sequence(value, lengths, enforce_sorted=False)
+            value = rnn.pack_padded_sequence(value, packed, enforce_sorted=False)
             return rnn.pad_packed_sequence(layers[0](value)[0])[0]
         for layer in layers:
             if reverse:
@@ -301,4 +323,4 @@ def pytorch(shape: Shape, variant: str) -> Step:
     return run
 
 
-SIDES = {"wordloom": wordloom, "keras": keras, "pytorch": pytorch}
+SIDES = {"wordloom": wordloom, "loops": loops, "keras": keras, "pytorch": pytorch}

@@ -66,12 +66,12 @@ def of_real_frames(
     places = tf.argsort(tf.cast(tf.logical_not(real), tf.int32), stable=True)
     count = tf.reduce_sum(tf.cast(real, tf.int32))
     sizes = sorted({-(-steps * batch * part // PARTS) for part in range(1, PARTS + 1)})
-    flat = [tf.gather(tf.reshape(each, [-1, each.shape[-1]]), places) for each in values]
+    flat = [tf.reshape(each, [-1, each.shape[-1]]) for each in values]
     names: list[str] = []
 
     def branch(size: int) -> Callable[[], list[tf.Tensor]]:
         def of_size() -> list[tf.Tensor]:
-            made = work(tuple(each[:size] for each in flat))
+            made = work(tuple(tf.gather(each, places[:size]) for each in flat))
             names[:] = made
             return list(made.values())
 

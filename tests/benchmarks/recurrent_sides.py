@@ -154,8 +154,8 @@ def our_step(shape: Shape, variant: str, kind: type[Recurrent]) -> Step:
 
     compiled = micro.step(step)
 
-    def run() -> float:
-        loss, state[0], state[1] = compiled(*state, **batch)
+    def run() -> float:  # by position, as the learners call it: by name TensorFlow takes .5 ms more
+        loss, state[0], state[1] = compiled(*state, *batch.values())
         return float(loss)
 
     return run

@@ -15,7 +15,15 @@ import pytest
 
 from tests.thread_group import ThreadGroup, in_threads
 from trainers import group as groups
-from trainers.group import CollectiveGroup, Group, LocalGroup, PeerError, SharedMemory, agree
+from trainers.group import (
+    CollectiveGroup,
+    Group,
+    LocalGroup,
+    Meeting,
+    PeerError,
+    SharedMemory,
+    agree,
+)
 
 
 class Wires:
@@ -127,6 +135,49 @@ def test_sums_through_shared_memory_are_those_of_numpy_in_the_order_of_ranks(
             np.testing.assert_array_equal(array, sum(each[number] for each in brought))
 
 
+def meetings(path: Path, size: int, timeout: float = 20) -> list[Meeting]:
+    return [Meeting(path, rank, size, timeout) for rank in range(size)]
+
+
+def test_all_wait_for_the_last(tmp_path: Path) -> None:
+    came: list[int] = []
+    places = meetings(tmp_path / "s", 3)
+
+    def work(inner: ThreadGroup) -> int:
+        for turn in range(20):
+            if inner.rank == turn % 3:
+                time.sleep(0.002)
+            came.append(turn)
+            places[inner.rank].wait()
+            assert came.count(turn) == 3
+        return inner.rank
+
+    assert in_threads(3, work) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_a_worker_whose_process_has_ended_is_noticed_at_once(gone: int, tmp_path: Path) -> None:
+    places = meetings(tmp_path / "s", 2, timeout=300)
+
+    def meet(inner: ThreadGroup) -> None:
+        places[inner.rank].wait()
+
+    in_threads(2, meet)
+    places[gone].close()
+    with pytest.raises(PeerError, match="does not answer"):
+        places[1 - gone].wait()
+
+
+@pytest.mark.parametrize("met", [False, True])
+@pytest.mark.parametrize("waiting", [0, 1])
+def test_a_worker_that_stalls_is_an_error_after_the_timeout(waiting: int, met: bool, tmp_path: Path) -> None:
+    places = meetings(tmp_path / "s", 2, timeout=0.3)
+    if met:
+        in_threads(2, lambda inner: places[inner.rank].wait())
+    with pytest.raises(PeerError, match="does not answer"):
+        places[waiting].wait()
+
+
 @pytest.mark.slow  # two processes import TensorFlow
 def test_two_processes_on_one_machine_exchange_through_its_memory() -> None:
     pytest.importorskip("tensorflow")
@@ -134,7 +185,7 @@ def test_two_processes_on_one_machine_exchange_through_its_memory() -> None:
         "import numpy as np\n"
         "from trainers.group import CollectiveGroup\n"
         "group = CollectiveGroup()\n"
-        "assert group._memory is not None\n"
+        "assert group._memory is not None and group._meeting is not None\n"
         "total = group.sum([np.full((500, 100), group.rank + 1.5, np.float32)])[0]\n"
         "assert total.shape == (500, 100) and (total == 4.0).all()\n"
         "print('done')\n"

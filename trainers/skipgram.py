@@ -134,7 +134,7 @@ class SkipGram:
         if state.base is None:
             raise AssertionError("the state was exchanged by a group of one before")
         for name, variable in state.variables.items():
-            new = variable.numpy()
+            new = np.asarray(variable.read_value())  # not a copy, as numpy() is
             if name in ("input", "output", "bias"):
                 new = combined(state.base[name], new, group)
             else:
@@ -314,12 +314,13 @@ def combined(base: np.ndarray, new: np.ndarray, group: Group) -> np.ndarray:
     total, squares = group.sum([change, own])
     length = np.maximum(np.einsum("rd,rd->r", total, total), np.float32(1e-30))
     factor = np.clip(squares / length, 1.0 / workers, 1.0).astype(new.dtype)
-    total = total * factor[:, None]  # a new array: what a collective gives back may not be written to
+    # Into an array of our own: what a collective gives back may not be written to.
+    np.multiply(total, factor[:, None], out=change)
     if all_rows:
-        total += before
-        return total.reshape(new.shape)
+        change += before
+        return change.reshape(new.shape)
     result = before.copy()
-    result[rows] += total
+    result[rows] += change
     return result.reshape(new.shape)
 
 

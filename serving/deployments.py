@@ -90,8 +90,10 @@ class Replica:
         self, kind: str, served: Mapping[str, Model], settings: ServingSettings, prefix: str, keys: Keys
     ) -> None:
         _stay_on_loopback()
-        if settings.profile == DEFAULT:
-            _step_back()  # before the model makes its threads
+        if _in_actor():
+            os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # before TensorFlow takes all of a GPU that others use
+            if settings.profile == DEFAULT:
+                os.nice(NICER)  # Serve's proxy goes first where cores are short; before the model's threads
         if settings.access_log_share:
             log_to(sys.stderr)  # a file of the node's Ray logs
         self.kind = kind
@@ -316,10 +318,9 @@ def _stay_on_loopback() -> None:
         )
 
 
-def _step_back() -> None:
-    """Lets Serve's proxy go before this replica where cores are short; not in a process of the user's."""
-    if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
-        os.nice(NICER)
+def _in_actor() -> bool:
+    """Whether this process is Ray's, for one actor; in local mode it is the user's."""
+    return ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None
 
 
 def _refuse_another_serve() -> None:

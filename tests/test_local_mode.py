@@ -26,9 +26,9 @@ def handle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     found = models.find(str(home))
     vectors, labels = deployments.targets(found, ServingSettings(), Keys.find())
     assert (vectors.route_prefix, labels.route_prefix) == ("/", "/v1/labels")
-    before = os.nice(0)
+    before = os.nice(0), os.environ.get("CUDA_VISIBLE_DEVICES")
     yield serve.run(vectors.target, name="vectors", _local_testing_mode=True)
-    assert os.nice(0) == before  # this process is the user's
+    assert (os.nice(0), os.environ.get("CUDA_VISIBLE_DEVICES")) == before  # this process is the user's
 
 
 def asked(handle: Any, path: str) -> tuple[int, Any]:

@@ -163,7 +163,7 @@ def test_a_worker_whose_process_has_ended_is_noticed_at_once(gone: int, tmp_path
         places[inner.rank].wait()
 
     in_threads(2, meet)
-    places[gone].close()
+    places[gone]._peers[0].close()
     with pytest.raises(PeerError, match="does not answer"):
         places[1 - gone].wait()
 

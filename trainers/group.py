@@ -153,8 +153,9 @@ class CollectiveGroup:
         tf = self._tf
         if not math.prod(array.shape):
             return array
-        if self._memory and isinstance(array, np.ndarray) and array.nbytes >= LARGE_BYTES:
-            return self._memory.sum(array, self._meeting.wait if self._meeting else self._all_here)
+        large = isinstance(array, np.ndarray) and array.nbytes >= LARGE_BYTES
+        if large and self._memory and self._meeting:
+            return self._memory.sum(array, self._meeting.wait)
         with self._peers(), tf.device(self._device):
             total = tf.raw_ops.CollectiveReduceV2(
                 input=tf.convert_to_tensor(array),
@@ -225,6 +226,7 @@ class Meeting:
     def __init__(self, path: Path, rank: int, size: int, timeout: float) -> None:
         self._rank, self._timeout = rank, timeout
         own = socket.socket(socket.AF_UNIX)
+        own.settimeout(timeout)
         if rank:
             own.connect(str(path))
         else:
@@ -238,11 +240,10 @@ class Meeting:
         """Returns once all workers called it."""
         try:
             if self._server and self._missing:
-                self._server.settimeout(self._timeout)
                 self._peers = [self._server.accept()[0] for _ in range(self._missing)]
                 self._missing = 0
-            for peer in self._peers:
-                peer.settimeout(self._timeout)
+                for peer in self._peers:
+                    peer.settimeout(self._timeout)
             if self._rank:
                 self._tell()
                 self._hear()
@@ -251,11 +252,6 @@ class Meeting:
                 self._tell()
         except OSError as error:
             raise PeerError(f"a worker does not answer: {error}") from error
-
-    def close(self) -> None:
-        """As the end of this process does: the others hear of it."""
-        for each in (*self._peers, *([self._server] if self._server else [])):
-            each.close()
 
     def _tell(self) -> None:
         for peer in self._peers:

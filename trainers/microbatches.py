@@ -69,8 +69,7 @@ class Microbatches:
         """A function to call within a step, compiled by itself where there are several parts."""
         if self.count == 1 or not self.xla:
             return function
-        found: Callable[..., Any] = tf.function(function, jit_compile=True, autograph=False)
-        return found
+        return self._graph(function, True)
 
     def cut(self, batch: Sequence[tf.Tensor], axes: Sequence[int]) -> list[tuple[tf.Tensor, ...]]:
         """The parts of a batch; the rows of each of its tensors lie along the axis of that place."""

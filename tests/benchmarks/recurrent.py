@@ -1,4 +1,4 @@
-"""The recurrent core against Keras' and PyTorch's CPU layers: one training step of each, interleaved.
+"""The recurrent core against Keras' and PyTorch's layers: one training step of each, interleaved.
 
     python -m tests.benchmarks.recurrent [--json] [--threads 1 2] [--kinds characters letters_10 ...]
     python -m tests.benchmarks.recurrent --device gpu [--json]

@@ -11,6 +11,7 @@ from trainers.embeddings import (
     Centres,
     EmbeddingsSettings,
     Sampler,
+    chances,
     draw,
     held_out_pairs,
     keep_probabilities,
@@ -92,6 +93,27 @@ def test_thinned_out_words_make_room_within_the_page() -> None:
     nothing = draw(block, np.zeros(5, np.float32), 1, np.random.default_rng(0))
     assert len(nothing) == 0
     assert nothing.pairs == 0
+    assert nothing.expected_pairs(1) == 0
+
+
+@pytest.mark.parametrize("window", [1, 2, 5])
+def test_whole_windows_weigh_what_drawn_ones_hold_on_average(window: int) -> None:
+    (block,) = blocks(1000, halo=window)
+    rounds = 2000
+    found: Counter[tuple[int, int]] = Counter()
+    for seed in range(rounds):
+        drawn = draw(block, ALL, window, np.random.default_rng(seed))
+        found.update(zip(*(each.tolist() for each in pairs(drawn)), strict=True))
+    whole = draw(block, ALL, window, np.random.default_rng(0), whole=True)
+    of = dict(enumerate(chances(window).tolist(), 1))
+    # Every token has a value of its own, so a pair's values say how far apart it lies.
+    wanted = {
+        pair: of[abs(pair[0] - pair[1])] for pair in zip(*map(np.ndarray.tolist, pairs(whole)), strict=True)
+    }
+    assert found.keys() == wanted.keys()
+    for pair, chance in wanted.items():
+        assert found[pair] / rounds == pytest.approx(chance, abs=0.06)
+    assert whole.expected_pairs(window) == pytest.approx(sum(wanted.values()))
 
 
 def pairs_of_steps(cut: object, settings: EmbeddingsSettings) -> Counter[tuple[int, int]]:
@@ -161,7 +183,7 @@ def test_the_held_out_sample_never_changes() -> None:
 
 def test_the_rate_falls_to_its_floor() -> None:
     settings = EmbeddingsSettings(learning_rate=0.1, final_learning_rate=0.01)
-    assert [settings.learning_rate_at(at) for at in (0.0, 0.5, 1.0)] == pytest.approx([0.1, 0.05, 0.01])
+    assert [settings.learning_rate_at(at) for at in (0.0, 0.5, 1.0)] == pytest.approx([0.1, 0.055, 0.01])
 
 
 def test_presets_are_valid_and_the_reference_is_that_of_the_task() -> None:

@@ -161,15 +161,15 @@ def reference_step(
         pulls[1][other] += weight
         pulls[0][centre] += weight
 
-    centres, contexts = pairs(drawn)
-    for centre, context in zip(centres, contexts, strict=True):
-        pair(centre, context, 1.0, 1.0)
-    reach = drawn.left + drawn.right
     for at in range(len(drawn)):
+        own, together = drawn.start + at, 0.0
+        for away in (*range(-drawn.left[at], 0), *range(1, drawn.right[at] + 1)):
+            chance = (settings.window + 1 - abs(away)) / settings.window
+            pair(drawn.values[own], drawn.values[own + away], 1.0, chance)
+            together += chance
         tile = negatives[at // settings.tile]
         for other in tile:
-            weight = reach[at] * settings.negative / len(tile)
-            pair(drawn.values[drawn.start + at], other, 0.0, weight)
+            pair(drawn.values[own], other, 0.0, together * settings.negative / len(tile))
     one_centre = (settings.window + 1) * (1 + settings.negative)
     for table, by, pull in zip(tables, change, pulls, strict=True):
         pull = np.maximum(pull, 1.0)

@@ -2,8 +2,9 @@
 
 For each position of a page a radius is drawn uniformly from 1..window, and the word there (the *centre*) is
 paired with each word (*context*) up to that far left and right, within its page (Mikolov et al. 2013,
-arXiv:1310.4546). All draws come from a generator that the caller seeds by (seed, block), so that a block
-always gives the same pairs.
+arXiv:1310.4546); or it is paired with the whole window, and each pair weighs as much as its `chances` of
+being drawn: the same in expectation, without the noise of the draw. All draws come from a generator that the
+caller seeds by (seed, block), so that a block always gives the same pairs.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class EmbeddingsSettings:
     `loss`: ``negative_sampling``, or ``nce`` for the reference model. `vector_size`: numbers a vector.
     `window`: the largest radius. `negative`: negative examples a pair. `subsample`: the relative frequency
     above which words are thinned out (0: never). `unknown`: whether `<unk>` is trained like a word; if not,
-    it is left out before windows are laid. `epochs`: passes over the corpus. `learning_rate`: falls linearly
-    to `final_learning_rate`. `smoothing`: the power of the counts that negatives are drawn by.
+    it is left out before windows are laid. `epochs`: passes over the corpus. `learning_rate`: falls to
+    `final_learning_rate` by half a cosine. `smoothing`: the power of the counts that negatives are drawn by.
 
     `tokens_per_step`: centres whose gradients are summed before the tables change. `negatives_per_tile`:
     negative words that the centres of one tile (`tile` consecutive ones) share, at least. `block_tokens` and
@@ -122,8 +123,9 @@ class EmbeddingsSettings:
         return max(1, self.exchange_tokens // self.block_tokens)
 
     def learning_rate_at(self, progress: float) -> float:
-        """The rate at `progress` (0 to 1) of the whole training."""
-        return max(self.final_learning_rate, self.learning_rate * (1.0 - progress))
+        """The rate at `progress` (0 to 1) of the whole training (Loshchilov and Hutter, arXiv:1608.03983)."""
+        share = 0.5 + 0.5 * math.cos(math.pi * progress)
+        return self.final_learning_rate + share * (self.learning_rate - self.final_learning_rate)
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -221,14 +223,27 @@ class Centres:
     def pairs(self) -> int:
         return int(self.left.sum(dtype=np.int64) + self.right.sum(dtype=np.int64))
 
+    def expected_pairs(self, window: int) -> float:
+        """How many there would be, in expectation, had the radius of each of these centres been drawn."""
+        within = np.concatenate([[0.0], np.cumsum(chances(window), dtype=np.float64)])
+        return float(within[self.left].sum() + within[self.right].sum())
 
-def draw(block: Block, keep: Floats, window: int, random: np.random.Generator) -> Centres:
-    """Thins a block out by the probabilities `keep` (float32 [V]) and draws the radius of each centre."""
+
+def chances(window: int) -> Floats:
+    """float32 [window]: with which probability a context is within its centre's radius, 1, 2, ... away."""
+    return (np.arange(window, 0, -1) / window).astype(np.float32)
+
+
+def draw(
+    block: Block, keep: Floats, window: int, random: np.random.Generator, whole: bool = False
+) -> Centres:
+    """Thins a block out by the probabilities `keep` (float32 [V]) and draws the radius of each centre; with
+    `whole` each has the whole window."""
     values, page, start, stop = block.values, block.page, block.start, block.stop
     kept = random.random(len(values), np.float32) < keep[values]
     start, stop = int(np.count_nonzero(kept[:start])), int(np.count_nonzero(kept[:stop]))
     values, page = values[kept], page[kept]
-    radius = random.integers(1, window + 1, stop - start, np.int32)
+    radius = random.integers(window if whole else 1, window + 1, stop - start, np.int32)
     if not len(values):
         return Centres(values, 0, 0, radius, radius)
     place = np.arange(len(values), dtype=np.int32)

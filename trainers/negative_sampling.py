@@ -2,11 +2,12 @@
 
 The text is cut into tiles of L consecutive centres, which share K negatives. The input vectors of a tile's
 centres, [L, d], and the output vectors of the words in reach and of the negatives, [L + 2 window + K, d], are
-gathered once; all their scores come out of one batched matrix product, weighted by 1 for a pair that was
-drawn, 0 for another, and ``pairs * negative / K`` for a negative, so that the expected gradient is that of
-`negative` examples a pair. Gradients are two more such products (no autograd), added to the rows that were
-touched. The longer side of the scores, that of the others, comes last: XLA vectorises its loops by the last
-axis, and L may then be short, which leaves fewer scores that no pair needs.
+gathered once; all their scores come out of one batched matrix product, weighted for a pair by the chance that
+a drawn radius reaches it (the score is there anyway: a pair costs no more than none), for a negative by
+``pairs * negative / K``, so that the expected gradient is that of `negative` examples a pair. Gradients are
+two more such products (no autograd), added to the rows that were touched. The longer side of the scores, that
+of the others, comes last: XLA vectorises its loops by the last axis, and L may then be short, which leaves
+fewer scores that no pair needs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from trainers.embeddings import (
     EmbeddingsSettings,
     Floats,
     Sampler,
+    chances,
     keep_probabilities,
     noise,
     steps,
@@ -32,10 +34,14 @@ Tensor = Any
 # The most that rate times pairs may be for one row in one step.
 LIMIT = 2.0
 FAR = 1e9  # from a centre, in words: further than any window reaches
+# Input vectors begin with numbers of at most so much over sqrt(d), and so with a length of .29 whatever d is.
+SPREAD = 0.5
 
 
 class NegativeSampling:
     """The loss ``negative_sampling``: tables "input" and "output", float32 [V, d]."""
+
+    whole_windows = True
 
     def __init__(self, counts: np.ndarray, settings: EmbeddingsSettings) -> None:
         self.settings = settings
@@ -47,11 +53,11 @@ class NegativeSampling:
         self._one_centre = float((settings.window + 1) * (1 + settings.negative))
 
     def initial(self, random: np.random.Generator) -> dict[str, np.ndarray]:
-        """Input vectors uniform in +-0.5 / d, output vectors zero, as in word2vec's program."""
+        """Input vectors uniform in +-SPREAD / sqrt(d), output vectors zero."""
         shape = (self.size, self.settings.vector_size)
         first = random.random(shape, np.float32)
         first -= np.float32(0.5)  # in place: a table may fill most of the memory
-        first /= np.float32(self.settings.vector_size)
+        first *= np.float32(2 * SPREAD / self.settings.vector_size**0.5)
         return {"input": first, "output": np.zeros(shape, np.float32)}
 
     def prepare(
@@ -115,11 +121,16 @@ class NegativeSampling:
         column = np.arange(reach + negatives.shape[1])
         offset = column - np.arange(tile)[:, None] - window
         drawn = column < reach
-        offsets = tf.constant(np.where(drawn & (offset != 0), offset, FAR), tf.float32)
+        contexts = drawn & (offset != 0)
+        offsets = tf.constant(np.where(contexts, offset, FAR), tf.float32)
+        within = np.concatenate([[0.0], chances(window)])  # 0 is the centre itself
+        chance = tf.constant(np.where(contexts, within[np.minimum(np.abs(offset), window)], 0.0), tf.float32)
         share = tf.constant(np.where(drawn, 0.0, own.negative / negatives.shape[1]), tf.float32)
         left, right = (tf.cast(each, tf.float32)[:, :, None] for each in (left, right))
-        paired = tf.cast((offsets >= -left) & (offsets <= right), tf.float32)
-        weight = paired + share * (left + right)
+        paired = tf.where((offsets >= -left) & (offsets <= right), chance, 0.0)
+        # The sum of the chances of all that is up to `left` or `right` away.
+        pairs = sum(each * (2 * window + 1 - each) for each in (left, right)) / np.float32(2 * window)
+        weight = paired + share * pairs
 
         score = tf.matmul(x, y, transpose_b=True)
         # A pair costs softplus(-score) = softplus(score) - score, a negative softplus(score). Softplus,
@@ -133,7 +144,7 @@ class NegativeSampling:
         error = paired - weight * (grown / (1.0 + grown))
         dx = tf.reshape(tf.matmul(error, y), [-1, d])
         dy = tf.reshape(tf.matmul(error, x, transpose_a=True), [-1, d])
-        pulls_x = tf.reshape(left + right, [-1]) * np.float32(1 + own.negative)
+        pulls_x = tf.reshape(pairs, [-1]) * np.float32(1 + own.negative)
         pulls_y = tf.reshape(tf.matmul(tf.ones([tiles, 1, tile]), weight), [-1])
         mass_in = self._add(table_in, masses[0], centres, rate, dx, pulls_x)
         mass_out = self._add(table_out, masses[1], others, rate, dy, pulls_y)

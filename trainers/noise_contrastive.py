@@ -38,6 +38,8 @@ class NoiseContrastive:
     """The loss ``nce``: tables "input", "output" float32 [V, d] and "bias" [V], each with a momentum slot
     "NAME_speed"; "seen_input" and "seen_output" int32 [V] and "step" int32, all zero once settled."""
 
+    whole_windows = False
+
     def __init__(self, counts: np.ndarray, settings: EmbeddingsSettings) -> None:
         self.settings = settings
         self.size = len(counts)

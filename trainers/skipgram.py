@@ -47,6 +47,7 @@ class Objective(Protocol):
     keep: Floats  # float32 [V]: with which probability each occurrence of a word is kept
     noise: Doubles  # float64 [V]: what negatives are drawn from when the held-out loss is taken
     negatives: int  # how many a pair, then
+    whole_windows: bool  # pairs are weighted by their chance, in place of radii drawn
 
     def initial(self, random: np.random.Generator) -> dict[str, np.ndarray]:
         """All variables before the first step; "input" and "output" are the tables, float32 [V, d]."""
@@ -251,13 +252,14 @@ class SkipGram:
 
     def _prepared(self, block: Block, total_blocks: int, metrics: dict[str, float]) -> tuple[np.ndarray, ...]:
         random = np.random.default_rng([self.settings.seed, 1, block.index])
-        drawn = draw(block, self.objective.keep, self.settings.window, random)
+        window, whole = self.settings.window, self.objective.whole_windows
+        drawn = draw(block, self.objective.keep, window, random, whole)
         arrays, places = self.objective.prepare(drawn, random)
         rates = [self.settings.learning_rate_at((block.index + place) / total_blocks) for place in places]
         unknown = 0
         if not self.settings.unknown:
             unknown = int(np.count_nonzero(block.values[block.start : block.stop] == UNKNOWN))
-        metrics["loss_weight"] += drawn.pairs
+        metrics["loss_weight"] += drawn.expected_pairs(window) if whole else drawn.pairs
         metrics["tokens"] += len(block)
         metrics["tokens_trained"] += len(drawn)
         metrics["tokens_unknown"] += unknown

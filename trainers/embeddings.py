@@ -48,11 +48,11 @@ class EmbeddingsSettings:
     """All that decides the vectors.
 
     `loss`: ``negative_sampling``, or ``nce`` for the reference model. `vector_size`: numbers a vector.
-    `window`: the largest radius (``nce`` draws it for each centre, ``negative_sampling`` takes the whole window
-    and weighs). `negative`: negative examples a pair. `subsample`: the relative frequency above which words are
-    thinned out (0: never). `unknown`: whether `<unk>` is trained like a word; if not,
-    it is left out before windows are laid. `epochs`: passes over the corpus. `learning_rate`: falls to
-    `final_learning_rate` by half a cosine. `smoothing`: the power of the counts that negatives are drawn by.
+    `window`: the largest radius (``nce`` draws it for each centre, ``negative_sampling`` takes whole windows
+    and weighs). `negative`: negative examples a pair. `subsample`: the relative frequency above which words
+    are thinned out (0: never). `unknown`: whether `<unk>` is trained like a word; if not, it is left out
+    before windows are laid. `epochs`: passes over the corpus. `learning_rate`: falls to `final_learning_rate`
+    by half a cosine. `smoothing`: the power of the counts that negatives are drawn by.
 
     `tokens_per_step`: centres whose gradients are summed before the tables change. `negatives_per_tile`:
     negative words that the centres of one tile (`tile` consecutive ones) share, at least. `block_tokens` and

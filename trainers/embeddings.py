@@ -226,13 +226,17 @@ class Centres:
 
     def expected_pairs(self, window: int) -> float:
         """How many there would be, in expectation, had the radius of each of these centres been drawn."""
-        within = np.concatenate([[0.0], np.cumsum(chances(window), dtype=np.float64)])
-        return float(within[self.left].sum() + within[self.right].sum())
+        return float(sum(expected(each.astype(np.float64), window).sum() for each in (self.left, self.right)))
 
 
 def chances(window: int) -> Floats:
     """float32 [window]: with which probability a context is within its centre's radius, 1, 2, ... away."""
     return (np.arange(window, 0, -1) / window).astype(np.float32)
+
+
+def expected(reach: Any, window: int) -> Any:
+    """The sum of the `chances` of what is up to `reach` (floats, at most `window`) away; array or tensor."""
+    return reach * (2 * window + 1 - reach) / (2 * window)
 
 
 def draw(

@@ -24,6 +24,7 @@ from trainers.embeddings import (
     Floats,
     Sampler,
     chances,
+    expected,
     keep_probabilities,
     noise,
     steps,
@@ -128,8 +129,7 @@ class NegativeSampling:
         share = tf.constant(np.where(drawn, 0.0, own.negative / negatives.shape[1]), tf.float32)
         left, right = (tf.cast(each, tf.float32)[:, :, None] for each in (left, right))
         paired = tf.where((offsets >= -left) & (offsets <= right), chance, 0.0)
-        # The sum of the chances of all that is up to `left` or `right` away.
-        pairs = sum(each * (2 * window + 1 - each) for each in (left, right)) / np.float32(2 * window)
+        pairs = expected(left, window) + expected(right, window)
         weight = paired + share * pairs
 
         score = tf.matmul(x, y, transpose_b=True)

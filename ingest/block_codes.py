@@ -18,6 +18,7 @@ LIMIT = 900_000  # bytes of a block's column, at most (block size 9, which any o
 LOOK = 10  # bits of a code that are looked up at once; longer codes are rare
 TABLES, GROUP, SELECTORS = 6, 50, 18_002
 SYMBOLS, LONGEST_CODE = 258, 20
+ITEMS = LIMIT + 1  # places for what a block is unpacked to
 ROW = 32  # places of a table of code lengths
 MARK = 0x314159265359
 PAD = 18  # words of zeros behind the last: a whole head may be looked at without asking
@@ -26,7 +27,7 @@ Words = npt.NDArray[np.uint32]
 
 
 def words_of(data: bytes) -> Words:
-    """Bytes as words, the most significant bit first, with the PAD that `Decoder.add` wants."""
+    """Bytes as words, the most significant bit first, with the PAD that `unpack` wants."""
     padded = data + bytes(-len(data) % 4 + 4 * PAD)
     return np.frombuffer(padded, ">u4").astype(np.uint32)
 

@@ -4,8 +4,8 @@ A bzip2 stream is ``BZh1``..``BZh9``, then blocks, then an end mark with the com
 one stream or several, each beginning at a byte. Blocks begin at any BIT, with the 48-bit mark
 0x314159265359 and their own CRC-32; the end mark is 0x177245385090 (the format has no official
 specification; this follows the reference implementation, bzip2 1.0). A block needs nothing from the
-blocks before it. `ingest.burrows_wheeler` decodes several of them together, each from its mark to where
-it says that it ends; its own CRC is checked.
+blocks before it. `ingest.burrows_wheeler` decodes one from its mark to where it says that it ends; its own
+CRC is checked.
 
 What that refuses goes to `bz2`, which has the last word: the block is cut out from its mark to the next,
 shifted to a byte boundary and put between a stream header and an end mark that repeats the block's CRC.
@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from ingest.burrows_wheeler import Decoder, Packed
+    from ingest.burrows_wheeler import Decoder
 
 BLOCK = 0x314159265359
 END = 0x177245385090
@@ -73,16 +73,15 @@ class Gap(NamedTuple):
     loss: Loss
 
 
-def blocks(stream: BinaryIO, size: int, start: int = 0, stop: int | None = None) -> Iterator[Block | Gap]:
+def blocks(stream: BinaryIO, size: int, start: int = 0, compiled: bool = True) -> Iterator[Block | Gap]:
     """All blocks whose mark begins at byte `start` or behind, to the end of the file, in order.
 
-    `stream` is seekable and holds `size` bytes. Up to the first block that begins at byte `stop` or behind
-    (None: to the end) blocks are read ahead and decoded together. Blocks that cannot be decoded are passed
-    over and told as a `Gap`, which belongs to the split that its `bit` lies in; one that begins before
-    `start` is not told again. Bytes behind the last stream that are no bzip2 are ignored, as bzip2 itself
-    does.
+    `stream` is seekable and holds `size` bytes. Blocks that cannot be decoded are passed over and told as a
+    `Gap`, which belongs to the split that its `bit` lies in; one that begins before `start` is not told
+    again. Bytes behind the last stream that are no bzip2 are ignored, as bzip2 itself does. Without
+    `compiled` all is left to libbz2: for a block or two.
     """
-    scan = _Scan(stream, size, start, size if stop is None else stop)
+    scan = _Scan(stream, size, start, compiled)
     owner: int | None = None  # None while nothing says whether what is lost began before `start`
     lost: int | None = None  # the byte from which on nothing could be read
     if start == 0:
@@ -142,17 +141,16 @@ def find_marks(data: bytes) -> list[Mark]:
 class _Scan:
     """The marks of a file from a byte on, found window by window, and the bytes they stand in."""
 
-    def __init__(self, stream: BinaryIO, size: int, start: int, stop: int = 0) -> None:
+    def __init__(self, stream: BinaryIO, size: int, start: int, compiled: bool = False) -> None:
         self._stream = stream
         self._size = size
-        self._wanted = stop * 8  # blocks are decoded ahead up to the first that begins here or behind
+        self._decoder = decoder() if compiled else None
         self._base = start  # the file's offset of the first byte kept
         self._bytes = b""
         self._looked = start  # marks that begin before this byte are known
         self._marks: list[Mark] = []
         self._last: Mark | None = None
         self._decoded: Block | None = None
-        self._ahead: dict[int, tuple[int, Packed]] = {}  # by bit: where the block ends, and its text
 
     @property
     def ended(self) -> bool:
@@ -179,42 +177,9 @@ class _Scan:
     def decode(self, bit: int) -> Block | None:
         """The block whose mark begins at `bit`, or None where no block can be read there."""
         if self._decoded is None or self._decoded.bit != bit:
-            if bit not in self._ahead:
-                self._forget(bit // 8)
-                self._ahead = self._together(bit) if bit < self._wanted else {}
-            stop, packed = self._ahead.pop(bit, (0, None))
-            data = packed.unpacked() if packed is not None else None
-            self._decoded = Block(bit, stop, data) if data is not None else self._decode(bit)
+            self._forget(bit // 8)
+            self._decoded = self._decode(bit)
         return self._decoded
-
-    def _together(self, bit: int) -> dict[int, tuple[int, Packed]]:
-        """The block at `bit` and those behind it, as many as are decoded together; none where that fails."""
-        many = decoder()
-        if many is None:
-            return {}
-        from ingest.block_codes import words_of
-
-        bits: list[int] = []
-        stops: list[int] = []
-        origin = have = 0  # the file's bits where `words` begin and end
-        with many:
-            while not many.full and (not bits or bits[-1] < self._wanted):
-                # A block is there as a whole when a mark behind it is.
-                while not self._marks or self._marks[-1].bit <= bit:
-                    if self._looked - bit // 8 > LONGEST or not self._more():
-                        break
-                if have < (have := (self._base + len(self._bytes)) * 8):
-                    words, origin = words_of(self._bytes[bit // 8 - self._base :]), bit // 8 * 8
-                stop = many.add(words, bit - origin, have - origin)
-                if stop is None:
-                    break
-                bits.append(bit)
-                stops.append(bit := stop + origin)
-                mark = self.mark_at(bit)
-                if mark is not None and mark.ends:  # a stream begins at the next byte, with four of its own
-                    bit = -(-(bit + END_BITS) // 8) * 8 + 32
-            texts = many.texts()
-        return {bit: (stop, text) for bit, stop, text in zip(bits, stops, texts, strict=True)}
 
     def _decode(self, bit: int) -> Block | None:
         tried = 0
@@ -227,8 +192,8 @@ class _Scan:
             stop = self._marks[at].bit
             if stop - bit > LONGEST * 8:
                 break
-            if (data := _decompressed(self._bits(bit, stop), stop - bit)) is not None:
-                return Block(bit, stop, data)
+            if (block := self._whole(bit, stop)) is not None:
+                return block
             tried += 1
         # No mark is its end: its own content may be whole all the same.
         while self._base + len(self._bytes) < bit // 8 + LONGEST and self._more():
@@ -239,6 +204,16 @@ class _Scan:
             exact = [mark.bit for mark in self._marks if block.stop - 8 < mark.bit <= block.stop]
             return block._replace(stop=exact[0]) if exact else block
         return None
+
+    def _whole(self, bit: int, stop: int) -> Block | None:
+        """The block that begins at `bit` and ends before the mark at `stop`."""
+        if self._decoder is not None:
+            first, last = bit // 8, -(-stop // 8)
+            whole = self._bytes[first - self._base : last - self._base]
+            if (found := self._decoder.decode(whole, bit - first * 8, stop - first * 8)) is not None:
+                return Block(bit, first * 8 + found[0], found[1])
+        data = _decompressed(self._bits(bit, stop), stop - bit)
+        return Block(bit, stop, data) if data is not None else None
 
     def _bits(self, start: int, stop: int) -> bytes:
         """The bits [start, stop) of the file, shifted to a byte boundary, zeros behind the last."""
@@ -284,7 +259,7 @@ class _Scan:
 
 @functools.cache
 def decoder() -> Decoder | None:
-    """This process's decoder of many blocks, None where nothing is compiled (NUMBA_DISABLE_JIT).
+    """This process's decoder of blocks, None where nothing is compiled (NUMBA_DISABLE_JIT).
 
     Loading numba and what it has compiled takes 0.5 s of CPU, compiling it the first time on a machine 5:
     so only where blocks are read in numbers.

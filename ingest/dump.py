@@ -204,7 +204,7 @@ def _sniffed(stream: BinaryIO, size: int, location: str) -> tuple[str, bytes]:
     first = stream.read(HEAD)
     stream.seek(0)
     if re.match(rb"BZh[1-9]", first):
-        for each in bzip2.blocks(stream, size, stop=0):  # one block, by libbz2: nothing is compiled for it
+        for each in bzip2.blocks(stream, size, compiled=False):  # one block: nothing is loaded for it
             if isinstance(each, bzip2.Block):
                 return "bzip2", each.data
         raise WordloomError(

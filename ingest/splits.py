@@ -142,7 +142,7 @@ class SplitReader:
         split = self.split
         if split.format == "bzip2":
             limit = split.stop * 8
-            for each in bzip2.blocks(stream, split.size, split.start, split.stop):
+            for each in bzip2.blocks(stream, split.size, split.start):
                 if isinstance(each, bzip2.Gap):
                     self._cover(each.loss.start)
                     yield each.bit < limit, each.loss

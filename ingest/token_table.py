@@ -10,9 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from numpy.lib.stride_tricks import as_strided
 
-from ingest.compiled import EIGHTS, I32, I64, INTEGER, NOTHING, READ_U8, U8, U64, WORD, compiled
+from ingest.compiled import I32, I64, INTEGER, NOTHING, READ_EIGHTS, READ_U8, U8, U64, WORD, compiled, eights
 
 ABSENT, INSIDE, START = 0, 1, 2  # what a pair of classes means for its second byte
 LEAST = 1 << 14  # places of a table
@@ -63,7 +62,7 @@ class TokenTable:
         while done < many:
             state = np.array([done, self._entries])
             tables = (self._letters, self._ends, _MASKS, self._places)
-            _number(folded, _eights(folded), begins, ends, *tables, numbers, state)
+            _number(folded, eights(folded), begins, ends, *tables, numbers, state)
             done, self._entries = state.tolist()
             if done < many:
                 self._grow()
@@ -87,11 +86,6 @@ class TokenTable:
         ends = np.zeros(2 * len(self._ends), np.int64)
         ends[: len(self._ends)] = self._ends
         self._ends = ends
-
-
-def _eights(data: Bytes) -> npt.NDArray[np.uint64]:
-    """At each byte, that and the seven behind it as one number, the first the lowest (7 bytes fewer)."""
-    return as_strided(np.frombuffer(data, "<u8", 1), (len(data) - 7,), (1,))
 
 
 _MASKS = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
@@ -133,7 +127,7 @@ def _find(content, classes, pairs, begins, ends):
     return many
 
 
-@compiled(NOTHING, READ_U8, EIGHTS, I32, I32, U8, I64, U64, U64, I32, I64)
+@compiled(NOTHING, READ_U8, READ_EIGHTS, I32, I32, U8, I64, U64, U64, I32, I64)
 def _number(folded, eights, begins, stops, letters, ends, masks, places, numbers, state):
     """Looks up the tokens from ``state[0]`` on, and adds those that are new until the table is full enough.
 

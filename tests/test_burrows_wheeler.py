@@ -16,20 +16,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest import burrows_wheeler, bzip2
-from ingest.block_codes import LIMIT, words_of
-from ingest.burrows_wheeler import LANES, Decoder
+from ingest.block_codes import ITEMS, LIMIT, unpack, words_of
+from ingest.burrows_wheeler import LANES, STARTS, Decoder
+from ingest.compiled import eights
 
 DECODER = Decoder()
 BEGIN = 32  # bits of "BZh9", before the first block's mark
 
 
-def decoded(stream: bytes, bits: list[int]) -> list[bytes | None]:
-    """The blocks at these bits, decoded together; None for one that is refused."""
-    words = words_of(stream)
-    with DECODER as decoder:
-        added = [decoder.add(words, bit, len(stream) * 8) is not None for bit in bits]
-        texts = iter(decoder.texts())
-    return [next(texts).unpacked() if there else None for there in added]
+def decoded(stream: bytes, bit: int = BEGIN) -> bytes | None:
+    """The block at this bit, None where it is refused."""
+    found = DECODER.decode(stream, bit, len(stream) * 8)
+    return found[1] if found is not None else None
+
+
+def spread(text: bytes, room: int) -> bytes | int:
+    """The text with its runs, or what is said in place of it."""
+    packed, out = np.frombuffer(text + bytes(8), np.uint8).copy(), np.empty(room, np.uint8)
+    size = burrows_wheeler._spread(packed[: len(text)], eights(packed), out, eights(out))
+    return out[:size].tobytes() if size >= 0 else int(size)
 
 
 def skewed(size: int) -> bytes:
@@ -61,7 +66,7 @@ STREAMS = {name: bz2.compress(content) for name, content in CONTENTS.items()}
 
 @pytest.mark.parametrize("name", CONTENTS)
 def test_a_block_is_what_was_compressed(name: str) -> None:
-    assert decoded(STREAMS[name], [BEGIN]) == [CONTENTS[name]]
+    assert decoded(STREAMS[name]) == CONTENTS[name]
 
 
 @settings(max_examples=150, deadline=None)
@@ -73,23 +78,32 @@ def test_a_block_is_what_was_compressed(name: str) -> None:
 def test_any_content_comes_back(content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     if data:
-        assert decoded(bz2.compress(data), [BEGIN]) == [data]
+        assert decoded(bz2.compress(data)) == data
 
 
-def test_blocks_of_unequal_sizes_are_decoded_side_by_side() -> None:
-    chosen = list(CONTENTS.values())[:LANES]
+@pytest.mark.parametrize("period", [1, 2, 7, 250])
+def test_a_text_of_any_length_and_period_comes_back(period: int) -> None:
+    """As many rotations as walkers and marks, some more, some fewer; rings that are never entered."""
+    chosen = random.Random(period)
+    for size in (1, 2, LANES - 1, LANES, LANES + 1, STARTS - 1, STARTS, STARTS + 1, 2 * STARTS + 3, 10_007):
+        for shift in range(4):
+            part = bytes(chosen.randrange(97, 100) for _ in range(period))
+            content = (part * (size + 4))[shift : shift + size]
+            assert decoded(bz2.compress(content)) == content, (size, shift)
+
+
+def test_blocks_one_after_the_other_leave_nothing_behind() -> None:
     whole, bits = b"", []
-    for content in chosen:
+    for content in CONTENTS.values():
         bits.append(len(whole) * 8 + BEGIN)
         whole += bz2.compress(content)
-    assert decoded(whole, bits) == chosen
+    assert [decoded(whole, bit) for bit in bits] == list(CONTENTS.values())
 
 
 def test_a_full_block_and_one_that_unpacks_to_fifty_times_its_size() -> None:
     noise = random.Random(3).randbytes(899_981)
-    assert decoded(bz2.compress(noise), [BEGIN]) == [noise]
-    (block,) = decoded(bz2.compress(bytes(40_000_000)), [BEGIN])
-    assert block == bytes(40_000_000)
+    assert decoded(bz2.compress(noise)) == noise
+    assert decoded(bz2.compress(bytes(40_000_000))) == bytes(40_000_000)
 
 
 def test_the_checksum_is_that_of_bzip2() -> None:
@@ -110,7 +124,7 @@ def test_a_cut_block_is_refused_at_every_byte() -> None:
     stream = STREAMS["words"]
     whole = next(block for block in bzip2.find_marks(stream + bytes(7)) if block.ends).bit
     for size in range(len(stream)):
-        assert (decoded(stream[:size], [BEGIN]) == [None]) == (size * 8 < whole)
+        assert (decoded(stream[:size]) is None) == (size * 8 < whole)
 
 
 def mutants(count: int, seed: int) -> list[tuple[bytes, int]]:
@@ -142,9 +156,8 @@ def compare(count: int, seed: int) -> Counter[str]:
     """What became of so many mutants. Raises AssertionError where libbz2 has other bytes or none."""
     outcomes: Counter[str] = Counter()
     for stream, end in mutants(count, seed):
-        with DECODER as decoder:
-            end = decoder.add(words_of(stream), BEGIN, len(stream) * 8) or end  # it may end elsewhere now
-            own = next((text.unpacked() for text in decoder.texts()), None)
+        found = DECODER.decode(stream, BEGIN, len(stream) * 8)
+        end, own = found if found is not None else (end, None)  # it may end elsewhere now
         checksum = int.from_bytes(stream[10:14], "big")
         bits = f"{int.from_bytes(stream, 'big'):0{len(stream) * 8}b}"
         tail = f"{bzip2.END:048b}{checksum:032b}"
@@ -189,10 +202,33 @@ def test_no_index_of_changed_blocks_is_out_of_bounds(tmp_path: Path) -> None:
 
 
 def test_a_number_of_further_bytes_that_is_missing_is_refused() -> None:
-    out = np.empty(20, np.uint8)
-    assert burrows_wheeler._spread(np.frombuffer(b"xaaaa", np.uint8).copy(), out) == -1
-    assert burrows_wheeler._spread(np.frombuffer(b"xaaaa\2", np.uint8).copy(), out) == 7
-    assert burrows_wheeler._spread(np.frombuffer(b"xaaaa\x20", np.uint8).copy(), out) == -2
+    for before in (b"x", b"many other bytes before"):
+        assert spread(before + b"aaaa", 40) == -1
+        assert spread(before + b"aaaa\2", 40) == before + b"aaaaaa"
+        assert spread(before + b"aaaa\2bb", 40) == before + b"aaaaaabb"
+        assert spread(before + b"aaaa\x20", 20) == -2
+        assert spread(before + b"no runs", len(before) + 7) == before + b"no runs"
+    assert spread(b"no runs either", 13) == -2
+
+
+@given(
+    st.lists(st.sampled_from([b"a", b"b", b"aaa", b"aaaa\0", b"aaaa\7", b"bbbb\xff"])).map(b"".join),
+    st.integers(8, 900),
+)
+def test_runs_are_spread_as_by_one_byte_at_a_time(text: bytes, room: int) -> None:
+    wanted, same, place = bytearray(), 0, 0
+    while place < len(text):
+        wanted.append(text[place])
+        same = same + 1 if place and same and text[place] == text[place - 1] else 1
+        place += 1
+        if same == 4:
+            if place == len(text):
+                assert spread(text, 1 << 16) == -1
+                return
+            wanted += bytes([text[place - 1]]) * text[place]
+            same, place = 0, place + 1
+    assert spread(text, 1 << 16) == wanted
+    assert spread(text, room) == (wanted if len(wanted) <= room else -2)
 
 
 @pytest.mark.parametrize("digits", [19, 20, 21, 22, 40])
@@ -203,6 +239,6 @@ def test_a_run_longer_than_a_block_is_refused(digits: int) -> None:
     bits = f"{bzip2.BLOCK:048b}{0:032b}0{0:024b}{used}{2:03b}{1:015b}0{lengths}{lengths}"
     bits = f"{int.from_bytes(b'BZh9', 'big'):032b}{bits}{'0' * digits}11"
     stream = int(bits + "0" * (-len(bits) % 8), 2).to_bytes(-(-len(bits) // 8), "big") + bytes(64)
-    with DECODER as decoder:
-        stop = decoder.add(words_of(stream), BEGIN, len(stream) * 8)
-    assert stop == (len(bits) if (1 << digits) - 1 <= LIMIT else None)
+    items, counts, found = np.empty(ITEMS, np.uint32), np.empty(256, np.int64), np.empty(5, np.int64)
+    known = unpack(words_of(stream), BEGIN, items, counts, found)
+    assert (found[0] if known else None) == (len(bits) if (1 << digits) - 1 <= LIMIT else None)

@@ -74,7 +74,7 @@ class ShardMaker:
         # At a worker's start, where imports belong, and not within its first split: compiled code is loaded
         # (0.5 s of CPU), and pyarrow imports pandas with its first array (0.13 s).
         bzip2.decoder()
-        self._tokeniser.split("a")
+        run_of(self._tokeniser.encode(["a"]))
 
     def make(self, split: AnySplit, advance: Advance | None = None) -> SplitRecord:
         """Does one split. `advance` hears compressed bytes and kept pages of it so far, twice a second."""

@@ -158,4 +158,5 @@ def test_a_replica_loads_no_training_code_and_no_ray(tmp_path: Path) -> None:
         "trainers.lengths",
         "trainers.recurrent",
         "trainers.sequence_settings",
+        "trainers.sweep",
     }

@@ -165,4 +165,5 @@ def test_a_replica_loads_no_training_code_no_ray_and_no_keras_model(tmp_path: Pa
         "trainers.sentiment_model",
         "trainers.sentiment_settings",
         "trainers.sequence_settings",
+        "trainers.sweep",
     }

@@ -15,8 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.errors import WordloomError
-from ingest import download as module
-from ingest.download import ATTEMPTS, USER_AGENT, Download, Part, download, download_all
+from ingest import transfer
+from ingest.download import Part, download, download_all
+from ingest.transfer import Download
+from ingest.web import ATTEMPTS, USER_AGENT
 from tests.server import CONTENT, OTHER, Asked, Server
 
 
@@ -270,7 +272,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_that_looks_whole(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+        patch.setattr(transfer.shutil, "disk_usage", lambda _: usage._replace(free=1000))
         with pytest.raises(WordloomError, match=r"300.0 kB are to come and .* has 1000 B free"):
             fetch()
     assert not list(tmp_path.iterdir())
@@ -289,7 +291,7 @@ def test_a_file_whose_sum_is_known_is_neither_asked_for_nor_read_again(
     assert path.stat().st_mtime == 1_700_000_000  # the server's time, as wget has it
     server.asked.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_digest", None)
+        patch.setattr(transfer, "_digest", None)
         assert not fetch(sha1=sha1).fresh and not server.asked
     path.write_bytes(OTHER + bytes(20_000))  # the same size, another time
     assert is_content(fetch(sha1=sha1)) and len(server.asked) == 1

@@ -68,8 +68,8 @@ class Transfer:
         self.sha1 = hashlib.sha1(usedforsecurity=False)
 
     def run(self, stage: Heard, size: int | None, sha1: str | None, sha256: str | None) -> Download:
-        """The file, fetched unless that very version is there already. `size`, `sha1` and `sha256` are what it
-        must be, where they are known. Raises WordloomError with the value and the mend."""
+        """The file, fetched unless that very version is there already. `size`, `sha1` and `sha256` are what
+        it must be, where they are known. Raises WordloomError with the value and the mend."""
         try:
             self.target.parent.mkdir(parents=True, exist_ok=True)
             with self.partial.open("ab+") as stream:

@@ -7,7 +7,7 @@ Without further arguments the parts `speed`, `nce` and `vocabulary`: over the fi
 baseline over some thousands), each system in a process of its own, in turn, the best of `ROUNDS` runs;
 compilation is left out and reported. With --part only the parts that are named; `gpu` is ours on a GPU
 beside one thread. With --quality the part `quality`: 12 million tokens, each system's rate tuned on one
-seed, then 3 seeds. The figures of every part, and of every run of `quality`, stay in HOME: the same command
+seed, then SEEDS of them. The figures of every part, and of every run of `quality`, stay in HOME: the same command
 goes on where it was, and a later report reads what it does not run. Words are tokens of the text as
 ingested, for all systems.
 """
@@ -36,7 +36,8 @@ SPEED_TOKENS, QUALITY_TOKENS, NCE_TOKENS = 3_000_000, 12_000_000, 10_000
 NCE_WORDS = 10_000  # the vocabulary of the reference model
 HELD_OUT_TOKENS = 300_000
 SHAPES = {"200_10": (200, 10), "100_5": (100, 5)}
-RATES, SEEDS, EPOCHS = (0.025, 0.05, 0.1), (1, 2, 3), 3
+RATES, EPOCHS = (0.025, 0.05, 0.1), 3
+SEEDS = range(1, 9)  # from one to the next similarities spread by .007: three say little about a hundredth
 PARTS = ("speed", "nce", "vocabulary", "quality", "gpu")
 ASKED_FOR = ("quality", "gpu")  # only where they are named
 PEERS = ("gensim", *(each for each in ("fasttext",) if importlib.util.find_spec(each)))
@@ -224,7 +225,7 @@ def vocabulary() -> dict[str, float]:
 
 
 def quality(text: str, sets: str, home: Path) -> dict[str, float]:
-    """Tunes each system's rate on seed 1, then compares 3 seeds; what was run before is read."""
+    """Tunes each system's rate on seed 1, then compares all SEEDS; what was run before is read."""
 
     def trained(
         system: str, rate: float, seed: int, epochs: int = EPOCHS, workers: int = 1
@@ -269,10 +270,11 @@ def quality(text: str, sets: str, home: Path) -> dict[str, float]:
         figures[f"workers_2_{name}_delta"] = statistics.mean(one[name] for one in two) - mean["ours"][name]
     # By CPU seconds: these runs take long, and often share the machine.
     theirs = statistics.mean(one["cpu_seconds"] for one in runs["gensim"])
+    reached = ("auc", "wordsim", "simlex")
     for epochs in range(1, 2 * EPOCHS + 1):
-        found = trained("ours", best["ours"], 1, epochs)
-        if all(found[name] >= mean["gensim"][name] for name in ("auc", "wordsim", "simlex")):
-            figures["time_to_quality_ratio"] = found["cpu_seconds"] / theirs
+        found = [trained("ours", best["ours"], seed, epochs) for seed in SEEDS]
+        if all(statistics.mean(one[name] for one in found) >= mean["gensim"][name] for name in reached):
+            figures["time_to_quality_ratio"] = statistics.mean(one["cpu_seconds"] for one in found) / theirs
             break
     return figures
 

@@ -7,7 +7,7 @@ Without further arguments the parts `speed`, `nce` and `vocabulary`: over the fi
 baseline over some thousands), each system in a process of its own, in turn, the best of `ROUNDS` runs;
 compilation is left out and reported. With --part only the parts that are named; `gpu` is ours on a GPU
 beside one thread. With --quality the part `quality`: 12 million tokens, each system's rate tuned on one
-seed, then SEEDS of them. The figures of every part, and of every run of `quality`, stay in HOME: the same command
+seed, then all SEEDS. The figures of every part, and of every run of `quality`, stay in HOME: the same command
 goes on where it was, and a later report reads what it does not run. Words are tokens of the text as
 ingested, for all systems.
 """

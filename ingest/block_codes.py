@@ -149,7 +149,8 @@ def unpack(words, bit, items, counts, found):
     word = (at >> 5) + 1
     have = 32 - (at & 31)  # bits in `bits` that are not read
     bits = np.int64(words[at >> 5])
-    front = moved[0]  # the first eight of the list
+    # The first eight of the list and the next: three quarters and nine tenths of all bytes come from these.
+    front, second = moved[0], moved[1]
     run = np.int64(0)  # bytes in a row so far, of the list's first
     weight = np.int64(1)  # of the next digit of their number
     size = number = np.int64(0)
@@ -201,20 +202,24 @@ def unpack(words, bit, items, counts, found):
                 found[0] = (word << 5) - have
                 found[3], found[4] = size, number
                 return 1
-            place = symbol - 1  # below `used`
+            # Bytes before `place`, which is below `used`, move up by one.
+            place = symbol - 1
             shift = np.uint64((place & 7) << 3)
-            mask = (np.uint64(256) << shift) - np.uint64(1)
-            if place < 8:
-                own = front >> shift & byte_mask
-                front = (front & ~mask) | ((front << eight | own) & mask)
+            upto = (np.uint64(256) << shift) - np.uint64(1)  # of the word that holds the place
+            if place < 16:  # no branch between the two words: nothing could predict it
+                own = (front if place < 8 else second) >> shift & byte_mask
+                of_front, of_second = (upto, np.uint64(0)) if place < 8 else (~np.uint64(0), upto)
+                second = (second & ~of_second) | ((second << eight | front >> np.uint64(56)) & of_second)
+                front = (front & ~of_front) | ((front << eight | own) & of_front)
             else:
                 last = moved[place >> 3]
                 own = last >> shift & byte_mask
-                carry = front >> np.uint64(56)
+                carry = second >> np.uint64(56)
+                second = second << eight | front >> np.uint64(56)
                 front = front << eight | own
-                for each in range(1, place >> 3):
+                for each in range(2, place >> 3):
                     eight_of = moved[each]
                     moved[each] = eight_of << eight | carry
                     carry = eight_of >> np.uint64(56)
-                moved[place >> 3] = (last & ~mask) | ((last << eight | carry) & mask)
+                moved[place >> 3] = (last & ~upto) | ((last << eight | carry) & upto)
     return 0

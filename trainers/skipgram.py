@@ -34,10 +34,11 @@ LOG = logging.getLogger(__name__)
 
 Prepared = tuple[tuple[np.ndarray, ...], npt.NDArray[np.float64]]
 
-# Steps a call of the compiled function. XLA copies the tables once a call, whatever their size: 24 MB took
-# some 5 ms here, 256 steps of the reference model 64. 1,024 a call train it 4 % faster, and a million words
-# by 300 then take 2.53 times the memory of their tables in place of 2.48.
-CALL_STEPS = 256
+# Steps a call of the compiled function. XLA copies the tables once a call, and more than that is done once:
+# 1,024 steps a call train 3 to 4 % faster than 256 (30,000 words by 100). Calls on large tables are long
+# already, and a million words by 300 took 2.53 times their memory in place of 2.48.
+CALL_STEPS, CALL_STEPS_LARGE = 1024, 256
+LARGE_TABLES = 128 << 20  # bytes of both
 EVALUATED_ROWS = 600_000  # output rows that an evaluation scores
 
 
@@ -95,6 +96,8 @@ class SkipGram:
 
             objective = NoiseContrastive
         self.objective: Objective = objective(self.counts, settings)
+        large = 2 * len(self.words) * settings.vector_size * 4 > LARGE_TABLES
+        self._call_steps = CALL_STEPS_LARGE if large else CALL_STEPS
         self._xla = settings.xla
         self._compiled: Any = None
         self._judged = read_judgements(settings.judged_pairs) if settings.judged_pairs else []
@@ -219,10 +222,10 @@ class SkipGram:
     def _calls(
         self, blocks: Iterable[Block], total_blocks: int, metrics: dict[str, float]
     ) -> Iterator[tuple[int, np.ndarray, list[np.ndarray]]]:
-        """The steps of `blocks` in calls of at most CALL_STEPS: their number, rates and arrays. Arrays
-        always have CALL_STEPS rows, so that one compiled function serves all calls of the same shapes."""
+        """The steps of `blocks` in calls of at most `_call_steps`: their number, rates and arrays. Arrays
+        always have as many rows, so that one compiled function serves all calls of the same shapes."""
         waiting: list[tuple[np.ndarray, ...]] = []
-        ready = 0
+        ready, most = 0, self._call_steps
         for block in blocks:
             arrays = self._prepared(block, total_blocks, metrics)
             if waiting and [each.shape[1:] for each in arrays] != [each.shape[1:] for each in waiting[0]]:
@@ -230,12 +233,12 @@ class SkipGram:
                 waiting, ready = [], 0
             waiting.append(arrays)
             ready += len(arrays[0])
-            if ready >= CALL_STEPS:
+            if ready >= most:
                 whole = [np.concatenate(parts) for parts in zip(*waiting, strict=True)]
-                for start in range(0, ready - CALL_STEPS + 1, CALL_STEPS):
-                    part = [array[start : start + CALL_STEPS] for array in whole]
-                    yield CALL_STEPS, part[0], part[1:]
-                ready %= CALL_STEPS
+                for start in range(0, ready - most + 1, most):
+                    part = [array[start : start + most] for array in whole]
+                    yield most, part[0], part[1:]
+                ready %= most
                 waiting = [tuple(array[len(array) - ready :] for array in whole)]
         if ready:
             yield self._padded(waiting, ready)
@@ -245,7 +248,7 @@ class SkipGram:
     ) -> tuple[int, np.ndarray, list[np.ndarray]]:
         whole = [np.concatenate(parts) for parts in zip(*waiting, strict=True)]
         rates, *arrays = (
-            np.concatenate([array, np.zeros((CALL_STEPS - ready, *array.shape[1:]), array.dtype)])
+            np.concatenate([array, np.zeros((self._call_steps - ready, *array.shape[1:]), array.dtype)])
             for array in whole
         )
         return ready, rates, arrays

@@ -97,6 +97,20 @@ LOSSES = [{}, {"loss": "nce", "batch_pairs": 50, "candidates": 20, "unknown": Tr
 LOSS_NAMES = ["negative_sampling", "nce"]
 
 
+@pytest.mark.parametrize("loss", ["negative_sampling", "nce"])
+def test_a_worker_alone_trains_alike_and_keeps_its_tables_once(loss: str) -> None:
+    learner, other = skip_gram(loss=loss), skip_gram(loss=loss)
+    learner.workers = 1
+    state = learner.initial()
+    assert state.base is None
+    halfway, _ = trained(learner, state, 0, 24)
+    assert_same(arrays_of(learner, halfway), arrays_of(other, trained(other, other.initial(), 0, 24)[0]))
+    kept = arrays_of(learner, halfway)
+    given = {name: array.copy() for name, array in kept.items()}
+    assert_same(arrays_of(learner, learner.load(given)), kept)
+    assert not given  # each array was let go of
+
+
 @pytest.mark.parametrize("changes", LOSSES, ids=LOSS_NAMES)
 def test_words_of_a_topic_become_neighbours_and_the_loss_falls(
     changes: dict[str, Any], tmp_path: Path

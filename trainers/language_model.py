@@ -85,6 +85,7 @@ class CharacterLanguageModel:
         self.unknown = dict(unknown or {})
         self.settings = settings
         self.blocks_per_exchange = settings.exchange_blocks
+        self.workers: int | None = None
         self.network = Recurrent(
             cell=settings.cell,
             inputs=alphabet.size + 1,  # all characters and the start symbol

@@ -50,6 +50,7 @@ class Learner(Protocol):
 
     stream: Stream
     blocks_per_exchange: int  # independent of the number of workers; an interval should take seconds
+    workers: int | None  # how many train together; the loop says so before it asks for a state
 
     def initial(self) -> State:
         """The state before the first block; the same on every worker."""
@@ -193,6 +194,7 @@ def train(
     finite, stays.
     """
     stream = learner.stream
+    learner.workers = group.size
     checkpoints = Checkpoints(folder)
     total = stream.blocks_per_epoch * settings.epochs
     state, run = _resumed(learner, checkpoints, group, listener if group.rank == 0 else None, total)

@@ -55,6 +55,7 @@ class SequenceLearner(ABC):
             settings.epoch_batches,
         )
         self.blocks_per_exchange = settings.exchange_blocks
+        self.workers: int | None = None
         self.network = Recurrent(
             cell=settings.cell,
             inputs=width,

@@ -34,11 +34,9 @@ LOG = logging.getLogger(__name__)
 
 Prepared = tuple[tuple[np.ndarray, ...], npt.NDArray[np.float64]]
 
-# Steps a call of the compiled function. XLA copies the tables once a call, and more than that is done once:
-# 1,024 steps a call train 3 to 4 % faster than 256 (30,000 words by 100). Calls on large tables are long
-# already, and a million words by 300 took 2.53 times their memory in place of 2.48.
-CALL_STEPS, CALL_STEPS_LARGE = 1024, 256
-LARGE_TABLES = 128 << 20  # bytes of both
+# Steps a call of the compiled function. What a call costs beside them is done more rarely: 1,024 a call train
+# 3 to 4 % faster than 256 (30,000 words by 100).
+CALL_STEPS = 1024
 EVALUATED_ROWS = 600_000  # output rows that an evaluation scores
 
 
@@ -69,7 +67,7 @@ class Objective(Protocol):
 
 @dataclass
 class State:
-    """The variables, and what they were at the last exchange (None in a group of one)."""
+    """The variables, and what they were at the last exchange (None where one worker trains alone)."""
 
     variables: dict[str, tf.Variable]
     base: Arrays | None
@@ -90,14 +88,13 @@ class SkipGram:
         self.counts = np.asarray(counts, np.int64)
         self.settings = settings
         self.blocks_per_exchange = settings.blocks_per_exchange
+        self.workers: int | None = None
         objective: Any = NegativeSampling
         if settings.loss == "nce":
             from trainers.noise_contrastive import NoiseContrastive  # with numba, which takes 60 MB
 
             objective = NoiseContrastive
         self.objective: Objective = objective(self.counts, settings)
-        large = 2 * len(self.words) * settings.vector_size * 4 > LARGE_TABLES
-        self._call_steps = CALL_STEPS_LARGE if large else CALL_STEPS
         self._xla = settings.xla
         self._compiled: Any = None
         self._judged = read_judgements(settings.judged_pairs) if settings.judged_pairs else []
@@ -109,8 +106,9 @@ class SkipGram:
         return self.load(self.objective.initial(np.random.default_rng([self.settings.seed, 0])))
 
     def load(self, arrays: Arrays) -> State:
-        # tf.Variable may take over numpy's memory: the base must not change with it. A deep copy holds each
-        # table twice for a moment, numpy's copy three times.
+        if self.workers == 1:  # each array goes as its variable comes: they may fill most of the memory
+            return State({name: tf.Variable(arrays.pop(name), name=name) for name in list(arrays)}, None)
+        # tf.Variable may take over numpy's memory, and the base must not change with it.
         variables = {
             name: tf.Variable(tf.raw_ops.DeepCopy(x=array), name=name) for name, array in arrays.items()
         }
@@ -222,10 +220,10 @@ class SkipGram:
     def _calls(
         self, blocks: Iterable[Block], total_blocks: int, metrics: dict[str, float]
     ) -> Iterator[tuple[int, np.ndarray, list[np.ndarray]]]:
-        """The steps of `blocks` in calls of at most `_call_steps`: their number, rates and arrays. Arrays
-        always have as many rows, so that one compiled function serves all calls of the same shapes."""
+        """The steps of `blocks` in calls of at most CALL_STEPS: their number, rates and arrays. Arrays
+        always have CALL_STEPS rows, so that one compiled function serves all calls of the same shapes."""
         waiting: list[tuple[np.ndarray, ...]] = []
-        ready, most = 0, self._call_steps
+        ready = 0
         for block in blocks:
             arrays = self._prepared(block, total_blocks, metrics)
             if waiting and [each.shape[1:] for each in arrays] != [each.shape[1:] for each in waiting[0]]:
@@ -233,12 +231,12 @@ class SkipGram:
                 waiting, ready = [], 0
             waiting.append(arrays)
             ready += len(arrays[0])
-            if ready >= most:
+            if ready >= CALL_STEPS:
                 whole = [np.concatenate(parts) for parts in zip(*waiting, strict=True)]
-                for start in range(0, ready - most + 1, most):
-                    part = [array[start : start + most] for array in whole]
-                    yield most, part[0], part[1:]
-                ready %= most
+                for start in range(0, ready - CALL_STEPS + 1, CALL_STEPS):
+                    part = [array[start : start + CALL_STEPS] for array in whole]
+                    yield CALL_STEPS, part[0], part[1:]
+                ready %= CALL_STEPS
                 waiting = [tuple(array[len(array) - ready :] for array in whole)]
         if ready:
             yield self._padded(waiting, ready)
@@ -248,7 +246,7 @@ class SkipGram:
     ) -> tuple[int, np.ndarray, list[np.ndarray]]:
         whole = [np.concatenate(parts) for parts in zip(*waiting, strict=True)]
         rates, *arrays = (
-            np.concatenate([array, np.zeros((self._call_steps - ready, *array.shape[1:]), array.dtype)])
+            np.concatenate([array, np.zeros((CALL_STEPS - ready, *array.shape[1:]), array.dtype)])
             for array in whole
         )
         return ready, rates, arrays

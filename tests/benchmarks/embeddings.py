@@ -216,7 +216,7 @@ def reference(text: str, rounds: int) -> dict[str, float]:
 
 def vocabulary() -> dict[str, float]:
     settings = {"vector_size": 300, "window": 5, "subsample": 0.0}
-    task = {"system": "large", "tokens": 600_000, "settings": settings}
+    task = {"system": "large", "tokens": 1_200_000, "settings": settings}
     small, million = run({**task, "words": 30_000}), run({**task, "words": 1_000_000})
     return {
         "peak_rss_ratio_1m_300": million["peak_bytes"] / (2 * 1_000_000 * 300 * 4),

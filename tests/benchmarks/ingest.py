@@ -9,7 +9,10 @@ median over the rounds of what stood side by side in a round. What cannot be mea
 - `cpu_ratio_to_bz2`: ingest (reference tokens, markup kept, no text) over `bz2` decompressing the same file;
   `cpu_ratio_to_bz2_with_text`: the same with the text in the shards;
 - `speedup_over_plain`: CPU of the code that one writes first (`straightforward`) over that of ingest;
-- `scaling_2_cores`: wall seconds of one worker over those of two; the driver and Ray run beside them;
+- `scaling_2_cores`: wall seconds of one worker over those of two; the driver and Ray run beside them, which
+  one worker leaves a core;
+- `scaling_from_one_core`: wall seconds of one worker, driver and Ray all on one core over those of two
+  workers on two; taken behind the others, for a second Ray would be in their way;
 - `report_cpu_s`: what drawing the corpus' report takes, once, behind the manifest;
 - `startup_cpu_s`: Ray, imports and workers, that is all CPU before the first split of the first ingest;
 - `peak_rss_mib`: the whole tree's, each shared page counted once, with the text in the shards;
@@ -56,6 +59,7 @@ KEYS = (
     "wikiextractor_ratio",
     "wikipedia2vec_ratio",
     "scaling_2_cores",
+    "scaling_from_one_core",
     "report_cpu_s",
     "startup_cpu_s",
     "peak_rss_mib",
@@ -123,6 +127,7 @@ def measure_plain(dump: Path, runs: Runs, rounds: int, notes: dict[str, Any]) ->
         )
     fastest = min(run.wall for run in lean)
     notes["speedup_over_plain_in_wall_seconds"] = round(plain / fastest, 2)
+    notes["wall_seconds_2_workers"] = statistics.median(two for _, two in walls)
     notes["bytes_per_cpu_s"] = dump.stat().st_size / statistics.median(run.cpu for run in lean)
     return {
         **{key: statistics.median(values) for key, values in ratios.items()},
@@ -131,6 +136,15 @@ def measure_plain(dump: Path, runs: Runs, rounds: int, notes: dict[str, Any]) ->
         "startup_cpu_s": first.before,
         "peak_rss_mib": first.peak_bytes / 2**20,
     }
+
+
+def measure_one_core(dump: Path, scratch: Path, rounds: int, notes: dict[str, Any]) -> dict[str, float]:
+    with Runs(scratch, one_core=True) as runs:
+        walls = [runs.ingest(dump, REFERENCE, 1).wall for _ in range(rounds + 1)][
+            1:
+        ]  # the first fills caches
+    print(f"wall seconds, all on one core: {', '.join(f'{each:.2f}' for each in walls)}", flush=True)
+    return {"scaling_from_one_core": statistics.median(walls) / notes["wall_seconds_2_workers"]}
 
 
 def measure_markup(
@@ -208,22 +222,25 @@ def main() -> None:
     figures: dict[str, float | None] = dict.fromkeys(KEYS)
     reasons: dict[str, str] = {}
     notes: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="wordloom-bench-") as folder, Runs(Path(folder) / "runs") as runs:
+    with tempfile.TemporaryDirectory(prefix="wordloom-bench-") as folder:
         scratch = Path(folder)
-        if options.plain is not None:
-            dump = slice_of(options.plain, scratch) if options.quick else options.plain
-            figures.update(measure_plain(dump, runs, rounds, notes))
-        if options.markup:
-            pythons = {name: getattr(options, name) for name in markup_peers.PEERS}
-            found = measure_markup(options.markup, pythons, runs, rounds, scratch, notes, reasons)
-            figures.update(found)
+        dump = options.plain and (slice_of(options.plain, scratch) if options.quick else options.plain)
+        with Runs(scratch / "runs") as runs:
+            if dump is not None:
+                figures.update(measure_plain(dump, runs, rounds, notes))
+            if options.markup:
+                pythons = {name: getattr(options, name) for name in markup_peers.PEERS}
+                found = measure_markup(options.markup, pythons, runs, rounds, scratch, notes, reasons)
+                figures.update(found)
+        if dump is not None:
+            figures.update(measure_one_core(dump, scratch / "one", rounds, notes))
     for key in KEYS:
         value = figures[key]
         if value is not None:
             figures[key] = round(value, 3 if key.startswith("strip") else 2)
             print(f"{key:<28}{figures[key]:>10}")
             continue
-        given = options.plain if key in (*KEYS[:3], *KEYS[6:10]) else options.markup
+        given = options.plain if key in (*KEYS[:3], *KEYS[6:11]) else options.markup
         why = (
             reasons.pop(key.removesuffix("_ratio"), "could not be measured") if given else "no file was given"
         )

@@ -73,10 +73,12 @@ def _own_seconds() -> float:
 
 
 class Runs:
-    """The process with Ray in it. Everything it writes goes below `scratch`."""
+    """The process with Ray in it. Everything it writes goes below `scratch`; `one_core` keeps it and all that
+    it starts on one core (of Linux)."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, one_core: bool = False) -> None:
         self._scratch = scratch
+        self._one_core = one_core
         self._notes = scratch / "notes"
         self._looks: list[tuple[float, dict[int, float]]] = []
         self._peak = 0
@@ -92,6 +94,8 @@ class Runs:
             text=True,
             env={**os.environ, NOTES: str(self._notes)},
         )
+        if self._one_core:  # before it has started anything
+            os.sched_setaffinity(self._process.pid, {min(os.sched_getaffinity(0))})
         self._looking = threading.Thread(target=self._look_on, daemon=True)
         self._looking.start()
         self._answer()

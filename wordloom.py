@@ -103,6 +103,8 @@ def command_line() -> CommandLine:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; the exit code: 0 done, 1 failed, 2 not meant so, 130 stopped by Ctrl-C."""
     options = command_line().parse(arguments)
+    # Else TensorFlow takes all of a GPU's memory, and `generate` or `predict` may run beside a training.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     try:
         result = options.command(options)
         if options.json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +129,17 @@ def test_memory_that_ran_out_is_no_defect(
     assert wordloom.main(["status"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("wordloom: Memory ran out") and "--workers" in said and "defect" not in said
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, "true"), ("false", "false")])
+def test_a_command_leaves_a_gpu_to_others_unless_told_otherwise(
+    given: str | None, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", given or "")
+    if given is None:
+        monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH")
+    assert wordloom.main(["status", "--home", str(tmp_path)]) == 0
+    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == wanted
 
 
 def test_status_shows_what_exists_and_from_what(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,6 @@ import importlib.util
 import json
 import os
 import platform
-import socket
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.ports import free_port
 from trainers.embeddings import PRESETS
 
 ROUNDS = 2
@@ -104,7 +104,7 @@ def run(task: dict[str, Any], workers: int = 1) -> dict[str, Any]:
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads),
     }
     environment.pop("TF_CONFIG", None)
-    ports = _free_ports(workers)
+    ports = [free_port() for _ in range(workers)]
     started = []
     for rank in range(workers):
         own = dict(environment)
@@ -125,17 +125,6 @@ def run(task: dict[str, Any], workers: int = 1) -> dict[str, Any]:
         if name in merged:
             merged[name] = how(each[name] for each in figures)
     return merged
-
-
-def _free_ports(count: int) -> list[int]:
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for each in held:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in held]
-    finally:
-        for each in held:
-            each.close()
 
 
 def speed(text: str, rounds: int) -> tuple[dict[str, float], dict[str, Any]]:

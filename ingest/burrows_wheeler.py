@@ -32,7 +32,7 @@ SLICES = 16  # bytes that the checksum takes at once
 
 
 class Decoder:
-    """Decodes one block after the other; its 32 MB of memory are kept."""
+    """Decodes one block after the other; its 30 MB of memory are kept."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -102,8 +102,9 @@ def _walk(links, origin, pieces, text):
 
     Links are a permutation: a walker that leaves a mark meets one, its own if no other, and no two walkers
     meet a rotation that is not marked. So each round of the walkers brings at least one byte that no other
-    brings, and there are at most as many rounds as rotations. (Those of a text with a period are several
-    rings; the origin's is gone round as often as need be.)
+    brings, and there are at most as many rounds as rotations. A walker for whom no mark is left goes on, and
+    nobody heeds it. (Those of a text with a period are several rings; the origin's is gone round as often as
+    need be.)
     """
     size = len(text)
     apart = (size + STARTS - 1) // STARTS

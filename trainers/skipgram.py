@@ -134,7 +134,7 @@ class SkipGram:
             state.base = None
             return state
         if state.base is None:
-            raise AssertionError("the state was exchanged by a group of one before")
+            raise AssertionError("the state is that of a worker who trained alone")
         for name, variable in state.variables.items():
             new = np.asarray(variable.read_value())  # not a copy, as numpy() is
             if name in ("input", "output", "bias"):

@@ -224,7 +224,9 @@ def main() -> None:
     notes: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="wordloom-bench-") as folder:
         scratch = Path(folder)
-        dump = options.plain and (slice_of(options.plain, scratch) if options.quick else options.plain)
+        dump = options.plain
+        if dump is not None and options.quick:
+            dump = slice_of(dump, scratch)
         with Runs(scratch / "runs") as runs:
             if dump is not None:
                 figures.update(measure_plain(dump, runs, rounds, notes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,20 @@ def drawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     of one take .8 s of CPU, and hundreds of small artefacts are made here. Workers draw theirs."""
     if "draws" not in request.keywords:
         monkeypatch.setattr(report, "attempt", lambda artefact, kinds: None)
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Says how many threads TensorFlow was told of, and that there is no GPU; it cannot be told again in this
+    process."""
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+
+    def told(count: int) -> None:
+        monkeypatch.setattr(tf.config.threading, "get_inter_op_parallelism_threads", lambda: count)
+
+    return told
 
 
 @pytest.fixture(scope="session")

@@ -18,18 +18,6 @@ from trainers.sequence_labeller import SequenceLabeller
 from trainers.state import parts
 
 
-@pytest.fixture
-def threads(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Says how many threads TensorFlow was told of, and that there is no GPU; it cannot be told again in this
-    process."""
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
-
-    def told(count: int) -> None:
-        monkeypatch.setattr(tf.config.threading, "get_inter_op_parallelism_threads", lambda: count)
-
-    return told
-
-
 @pytest.mark.parametrize(
     ("told", "rows", "units", "xla", "count"),
     [

@@ -202,14 +202,15 @@ PLAIN: dict[str, Any] = {
 
 def test_two_workers_hold_the_same_and_learn_as_well_as_one(tmp_path: Path) -> None:
     corpus, settings = plain(tmp_path / "corpus"), SentimentSettings(**PLAIN)
-    made = SentimentLearner(corpus, sentiment.known_words(corpus, None, settings), settings)
+    words = sentiment.known_words(corpus, None, settings)
 
     def work(group: Any) -> Any:
+        made = SentimentLearner(corpus, words, settings)
         return train(made, Folder(tmp_path / f"{group.size}"), group, LoopSettings(epochs=6), Silent())
 
     first, second = in_threads(2, work)
-    for name, value in made.save(first.state).items():
-        np.testing.assert_array_equal(value, made.save(second.state)[name])
+    for name, value in first.state.items():
+        np.testing.assert_array_equal(value, second.state[name])
     alone = work(LocalGroup())
     errors = [outcome.history[-1]["held_out_error"] for outcome in (first, alone)]
     assert errors == [0.0, 0.0]

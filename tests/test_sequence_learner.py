@@ -12,6 +12,7 @@ import tensorflow as tf
 from cluster.errors import WordloomError
 from cluster.folder import Folder
 from ingest.sequence_corpus import Part
+from tests.thread_group import in_threads
 from trainers.group import LocalGroup
 from trainers.labelled_sequences import LabelledSequences
 from trainers.labelling_settings import LabellingSettings
@@ -65,6 +66,10 @@ def unsplit(made: Sequences) -> LabelledSequences:
 
 @functools.cache  # a learner keeps no state; what it has compiled serves all tests
 def learner(name: str, **more: Any) -> SequenceLearner:
+    return fresh(name, **more)
+
+
+def fresh(name: str, **more: Any) -> SequenceLearner:
     if name == "labeller":
         labelling = LabellingSettings(**{**SMALL, "both": True, **more})
         return SequenceLabeller(unsplit(sequences(True)), labelling)
@@ -92,6 +97,23 @@ def test_a_stopped_training_goes_on_bit_for_bit(name: str, tmp_path: Path) -> No
     saved = learner(name).save(whole.state)
     for key, value in learner(name).save(again.state).items():
         np.testing.assert_array_equal(value, saved[key])
+
+
+@pytest.mark.parametrize(("name", "workers"), [("labeller", 3), ("classifier", 9)])
+def test_any_number_of_workers_learns_what_one_learns(name: str, workers: int, tmp_path: Path) -> None:
+    """Batches of 8, the last of an epoch not full: some of the workers have no row of it, or never one."""
+
+    def work(group: Any) -> Any:
+        made = learner(name) if group.size == 1 else fresh(name)
+        return train(made, Folder(tmp_path / f"{group.size}"), group, LoopSettings(epochs=2), Silent())
+
+    alone, (first, *others) = work(LocalGroup()), in_threads(workers, work)
+    for key, value in first.state.items():
+        for other in others:
+            np.testing.assert_array_equal(value, other.state[key], err_msg=key)
+        np.testing.assert_allclose(value, alone.state[key], rtol=1e-3, atol=1e-5, err_msg=key)
+    for entry, expected in zip(first.history, alone.history, strict=True):
+        assert {**entry, "seconds": 0} == pytest.approx({**expected, "seconds": 0}, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["classifier", "labeller"])

@@ -100,7 +100,7 @@ LOSS_NAMES = ["negative_sampling", "nce"]
 @pytest.mark.parametrize("loss", ["negative_sampling", "nce"])
 def test_a_worker_alone_trains_alike_and_keeps_its_tables_once(loss: str) -> None:
     learner, other = skip_gram(loss=loss), skip_gram(loss=loss)
-    learner.workers = 1
+    learner.group = LocalGroup()
     state = learner.initial()
     assert state.base is None
     halfway, _ = trained(learner, state, 0, 24)

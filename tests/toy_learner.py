@@ -52,7 +52,8 @@ class ToyLearner:
         self.settings = settings
         self.stream = ToyStream(settings.get("blocks", 7))
         self.blocks_per_exchange = settings.get("exchange", 3)
-        self.workers: int | None = None
+        self.synchronous = False
+        self.group: Group | None = None
         self.seen: list[int] = []
 
     def initial(self) -> dict[str, Any]:

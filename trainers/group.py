@@ -27,7 +27,8 @@ GROUP_KEY = 7001  # any number that the strategy does not use for its own groups
 FIRST_INSTANCE = 1_000_000  # likewise for its own collectives
 SHARED_MEMORY = Path("/dev/shm")
 SHARED_BYTES = 4 << 20  # what a worker lays down at a time; two of them a worker
-LARGE_BYTES = 1 << 16  # what goes through shared memory where there is any
+LARGE_BYTES = 1 << 12  # what goes through shared memory where there is any
+CPU = "CPU:0"
 WORKING, DONE, FAILED = 1, 2, 3  # what worker 0 tells those who wait for it
 
 
@@ -105,7 +106,7 @@ class CollectiveGroup:
         self.size = int(self.strategy.num_replicas_in_sync)
         self._instance = FIRST_INSTANCE
         gpus = tf.config.list_logical_devices("GPU")
-        self._device = gpus[0].name if gpus else "CPU:0"
+        self._device = gpus[0].name if gpus else CPU
         self._memory: SharedMemory | None = None
         self._meeting: Meeting | None = None
         self._memory = self._shared_memory()
@@ -157,8 +158,10 @@ class CollectiveGroup:
         if large and self._memory and self._meeting:
             return self._memory.sum(array, self._meeting.wait)
         with self._peers(), tf.device(self._device):
+            given = tf.convert_to_tensor(array)
+            wide = given.dtype == tf.int32 and self._device != CPU  # not known to NCCL's collectives
             total = tf.raw_ops.CollectiveReduceV2(
-                input=tf.convert_to_tensor(array),
+                input=tf.cast(given, tf.int64) if wide else given,
                 group_size=self.size,
                 group_key=GROUP_KEY,
                 instance_key=self._instance,
@@ -169,7 +172,7 @@ class CollectiveGroup:
                 timeout_seconds=self._timeout,
             )
             self._instance += 1
-            return self._like(array, total)
+            return self._like(array, tf.cast(total, tf.int32) if wide else total)
 
     def _all_here(self) -> None:
         self._sum(np.ones(1, np.int32))
@@ -293,6 +296,40 @@ class SharedMemory:
             np.sum(slots, 0, dtype=part.dtype, out=total[begin : begin + step])
             self._turn = 1 - self._turn
         return total.reshape(array.shape)
+
+
+class Lockstep:
+    """`count` sums of `size` numbers (float32) that all workers make one after another.
+
+    A worker that fails within the block tells the others by its next sum, which do not wait for it then but
+    raise PeerFailedError.
+    """
+
+    def __init__(self, group: Group, count: int, size: int) -> None:
+        self._group, self._left = group, count
+        self._given = np.zeros(size + 1, np.float32)  # the last number says that a worker failed
+
+    def __enter__(self) -> Lockstep:
+        return self
+
+    def sum(self, numbers: np.ndarray) -> np.ndarray:
+        """The sum over all workers."""
+        self._given[:-1] = numbers
+        return self._sum()
+
+    def _sum(self) -> np.ndarray:
+        self._left -= 1
+        total = np.asarray(self._group.sum([self._given])[0])
+        if total[-1]:
+            raise PeerFailedError("another worker failed")
+        return total[:-1]
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(error, PeerError) and self._left:
+            self._given[:] = 0.0
+            self._given[-1] = 1.0
+            with suppress(PeerFailedError):
+                self._sum()
 
 
 def end_together(group: Group, failure: Exception | None) -> None:

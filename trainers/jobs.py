@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 # Raised by hand when a stage's output changes; tests/test_golden_training.py guards both.
 EMBEDDINGS_VERSION = 6
 LANGUAGE_MODEL_VERSION = 6
-SENTIMENT_VERSION = 3
-LABELLING_VERSION = 5
+SENTIMENT_VERSION = 4
+LABELLING_VERSION = 6
 VECTORS = vectors.KIND
 LANGUAGE_MODEL = language_settings.KIND
 SENTIMENT = sentiment_settings.KIND

@@ -85,7 +85,8 @@ class CharacterLanguageModel:
         self.unknown = dict(unknown or {})
         self.settings = settings
         self.blocks_per_exchange = settings.exchange_blocks
-        self.workers: int | None = None
+        self.synchronous = False
+        self.group: Group | None = None
         self.network = Recurrent(
             cell=settings.cell,
             inputs=alphabet.size + 1,  # all characters and the start symbol

@@ -2,7 +2,8 @@
 
 The position of a training is one integer: the number of blocks done. An *interval* is
 `blocks_per_exchange` blocks, or what is left of the epoch; each worker does a contiguous share of it, then
-all exchange. Between intervals all workers hold the same state, so a checkpoint there is whole.
+all exchange. Workers of a *synchronous* learner do all blocks together, each some rows of every batch.
+Between intervals all workers hold the same state, so a checkpoint there is whole.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Learner(Protocol):
 
     stream: Stream
     blocks_per_exchange: int  # independent of the number of workers; an interval should take seconds
-    workers: int | None  # how many train together; the loop says so before it asks for a state
+    synchronous: bool  # the workers add up the gradients of every batch, else each trains blocks of its own
+    group: Group | None  # those who train together; the loop says so before it asks for a state
 
     def initial(self) -> State:
         """The state before the first block; the same on every worker."""
@@ -59,6 +61,7 @@ class Learner(Protocol):
         self, state: State, blocks: Iterable[Block], total_blocks: int
     ) -> tuple[State, Mapping[str, float]]:
         """Trains on all of `blocks` (at least one), in order. `total_blocks` are those of all epochs.
+        Workers of a synchronous learner get the same blocks, and each counts its own rows in the metrics.
 
         Metrics are sums and weights, always the same keys: ``loss_sum`` and ``loss_weight`` (the loss shown
         is their quotient), likewise ``NAME_sum`` / ``NAME_weight`` for other means; any other key is a
@@ -68,8 +71,8 @@ class Learner(Protocol):
     def exchange(self, state: State, group: Group, weight: float) -> State:
         """Makes all workers' states one; called after every interval, by a group of one too.
 
-        `weight` is this worker's share of the interval's blocks; the weights of all workers sum to 1, and a
-        worker without a block has 0.
+        `weight` is the share of the interval's blocks that this worker trained. Unless the learner is
+        synchronous, the weights of all workers sum to 1, and a worker without a block has 0.
         """
 
     def evaluate(self, state: State) -> Mapping[str, float | str]:
@@ -194,7 +197,7 @@ def train(
     finite, stays.
     """
     stream = learner.stream
-    learner.workers = group.size
+    learner.group = group
     checkpoints = Checkpoints(folder)
     total = stream.blocks_per_epoch * settings.epochs
     state, run = _resumed(learner, checkpoints, group, listener if group.rank == 0 else None, total)
@@ -202,23 +205,24 @@ def train(
     asked = False  # worker 0 was asked to stop
     began, saved = time.monotonic() - run.seconds, time.monotonic()
     plan = list(_intervals(run.position, total, stream.blocks_per_epoch, learner.blocks_per_exchange))
-    mine = (index for interval in plan for index in share(interval, group.rank, group.size))
+    rank, size = (0, 1) if learner.synchronous else (group.rank, group.size)
+    mine = (index for interval in plan for index in share(interval, rank, size))
     with Prefetched(stream, mine) as blocks:
         for interval in plan:
             if _stopped(run, stream.blocks_per_epoch, settings):
                 break
-            size = len(share(interval, group.rank, group.size))
+            blocks_here = len(share(interval, rank, size))
             metrics: Mapping[str, float] = {}
             failure: Exception | None = None
             try:
-                if size:
+                if blocks_here:
                     with run.phase(TRAINING):
-                        state, metrics = _run(learner, state, blocks, size, total)
+                        state, metrics = _run(learner, state, blocks, blocks_here, total)
             except Exception as error:  # raised below, once the others know
                 failure = error
             end_together(group, failure)
             exchanging = time.monotonic()
-            state = learner.exchange(state, group, size / len(interval))
+            state = learner.exchange(state, group, blocks_here / len(interval))
             keys = keys or agree(group, sorted(metrics))
             due = time.monotonic() - saved >= settings.checkpoint_seconds
             sums, due, stop = _summed(group, keys, metrics, due, asked)

@@ -26,19 +26,24 @@ LEAST_UNITS = 128
 
 
 class Microbatches:
-    """How batches of `rows` rows are cut for `network`, into `count` parts: one where TensorFlow was not told
-    of its threads (`tf.config.threading`) or has a GPU, which a whole batch fills better; the GPU's library
-    reads the network where it can, and then nothing is compiled.
+    """How batches of `rows` rows are cut for `network`. Worker `rank` of `size` takes the rows `own` of them,
+    in `count` parts: one where TensorFlow was not told of its threads (`tf.config.threading`) or has a GPU,
+    which whole batches fill better; the GPU's library reads the network where it can, and then nothing is
+    compiled.
 
     A batch in one part is as if this were not here. In several, sums are added up in another order, and what
-    is drawn at random is drawn for each part: results repeat for the same number of threads.
+    is drawn at random is drawn for each part: results repeat for the same parts, be they those of two threads
+    or of two workers of one thread each.
     """
 
-    def __init__(self, rows: int, network: Recurrent, xla: bool) -> None:
+    def __init__(self, rows: int, network: Recurrent, xla: bool, rank: int = 0, size: int = 1) -> None:
         threads = tf.config.threading.get_inter_op_parallelism_threads()
         small = not xla and network.units < LEAST_UNITS
         whole = not threads or small or bool(tf.config.list_physical_devices("GPU"))
-        self.count = 1 if whole else max(1, min(threads, rows // LEAST_ROWS), -(-rows // MOST_ROWS))
+        self.own = slice(rank * rows // size, (rank + 1) * rows // size)
+        taken = self.own.stop - self.own.start
+        self.count = 1 if whole else max(1, min(threads, taken // LEAST_ROWS), -(-taken // MOST_ROWS))
+        self._alone = size == 1
         self.in_library = network.in_library
         self.xla = xla and not self.in_library
         self._few_shapes = xla  # a graph for each, else one for all
@@ -72,7 +77,7 @@ class Microbatches:
         return self._graph(function, True)
 
     def cut(self, batch: Sequence[tf.Tensor], axes: Sequence[int]) -> list[tuple[tf.Tensor, ...]]:
-        """The parts of a batch; the rows of each of its tensors lie along the axis of that place."""
+        """The parts of the worker's rows; those of each tensor lie along the axis of that place."""
         if self.count == 1:
             return [tuple(batch)]
         found = []
@@ -86,8 +91,12 @@ class Microbatches:
         return found
 
     def keys(self, key: tf.Tensor) -> list[tf.Tensor]:
-        """Each part's own key (int32 [2]) for what it draws."""
-        return [key] if self.count == 1 else [tf.random.fold_in(key, n) for n in range(self.count)]
+        """Each part's own key (int32 [2]) for what it draws, by its first row within the whole batch."""
+        if self._alone and self.count == 1:
+            return [key]
+        taken = self.own.stop - self.own.start
+        first = [self.own.start + number * taken // self.count for number in range(self.count)]
+        return [tf.random.fold_in(key, row) for row in first]
 
 
 def added(parts: Sequence[Any]) -> Any:

@@ -9,21 +9,21 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from cluster.folder import FileRecord, Folder
-from trainers.group import Group
+from trainers.group import Group, LocalGroup, Lockstep
 from trainers.microbatches import Microbatches, added
 from trainers.model_files import MODEL, PARAMETERS, write_parameters
 from trainers.optimiser import Adam, RMSProp, clipped
 from trainers.recurrent import Recurrent
 from trainers.sequence_settings import SequenceSettings
 from trainers.sequences import Sequences, SequenceStream
-from trainers.state import State, averaged, joined, parts, saved
+from trainers.state import State, joined, of_first, parts, saved
 from trainers.stream import Block, Ids
 
 OPTIMISERS: dict[str, Adam | RMSProp] = {"rmsprop": RMSProp(), "adam": Adam()}
@@ -40,6 +40,7 @@ class SequenceLearner(ABC):
 
     kind: str
     per_frame: bool
+    synchronous = True  # as many workers as there are learn what one does
     xla = True  # worth 2 s of compilation for each padded length
 
     def __init__(self, sequences: Sequences, width: int, classes: int, settings: SequenceSettings) -> None:
@@ -55,7 +56,6 @@ class SequenceLearner(ABC):
             settings.epoch_batches,
         )
         self.blocks_per_exchange = settings.exchange_blocks
-        self.workers: int | None = None
         self.network = Recurrent(
             cell=settings.cell,
             inputs=width,
@@ -67,10 +67,17 @@ class SequenceLearner(ABC):
         )
         self.optimiser = OPTIMISERS[settings.optimiser]
         self.frozen: State = {}
-        self.micro = Microbatches(settings.batch, self.network, self.xla)
+        self._group: Group | None = None
+        self._cut(0, 1)
+
+    def _cut(self, rank: int, size: int) -> None:
+        """Makes the graphs of worker `rank` of `size`."""
+        self.micro = Microbatches(self.settings.batch, self.network, self.xla, rank, size)
         self._gradients = self.micro.part(self._part_gradients)
         self._update = self.micro.part(self._updated)
         self._train = self.micro.step(self._train_batch)
+        self._flat_gradients = self.micro.step(self._flattened)
+        self._update_by = self.micro.whole(self._updated_by)
         self._measure = self.micro.whole(self._figures)
 
     # what the trainers say
@@ -98,6 +105,17 @@ class SequenceLearner(ABC):
 
     # the contract of the loop
 
+    @property
+    def group(self) -> Group | None:
+        return self._group
+
+    @group.setter
+    def group(self, group: Group | None) -> None:
+        before, self._group = self._group or LocalGroup(), group
+        now = group or LocalGroup()
+        if (before.rank, before.size) != (now.rank, now.size):
+            self._cut(now.rank, now.size)
+
     def initial(self) -> State:
         arrays = self.network.initial(self.settings.seed)
         shape = (self.width, self.classes)
@@ -115,18 +133,34 @@ class SequenceLearner(ABC):
     def run(
         self, state: State, blocks: Iterable[Block], total_blocks: int
     ) -> tuple[State, Mapping[str, float]]:
+        group = self.group or LocalGroup()
         parameters, slots = parts(state)
-        loss = error = weight = 0.0
+        steps = list(self._steps(blocks, total_blocks))
+        sums = np.zeros(3)
+        with Lockstep(group, len(steps), self._size(parameters)) as lockstep:
+            for numbers, rate, key in steps:
+                if group.size == 1:
+                    parameters, slots, figures = self._train(
+                        parameters, slots, *self._batch(numbers), rate, key
+                    )
+                else:
+                    gradients, figures = self._of_own_rows(parameters, numbers, key)
+                    total = lockstep.sum(gradients)
+                    parameters, slots = self._update_by(parameters, slots, tf.constant(total), rate)
+                sums += [float(figures[0]), float(figures[1]), len(numbers[self.micro.own])]
+        loss, error, weight = sums.tolist()
+        told = {"loss_sum": loss, "loss_weight": weight, "error_sum": error, "error_weight": weight}
+        return joined(parameters, slots, self.settings.optimiser), told
+
+    def _steps(
+        self, blocks: Iterable[Block], total_blocks: int
+    ) -> Iterator[tuple[Ids, tf.Tensor, tf.Tensor]]:
+        """The batches of `blocks`, each with its learning rate and its key."""
         for block in blocks:
             rate = tf.constant(self.rate(block.index, total_blocks), tf.float32)
             batches = np.split(block.values, np.flatnonzero(np.diff(block.page)) + 1)
             for place, numbers in enumerate(batches, block.index * self.settings.block_batches):
-                key = tf.constant([self.settings.seed, place], tf.int32)
-                parameters, slots, figures = self._train(parameters, slots, *self._batch(numbers), rate, key)
-                loss, error = loss + float(figures[0]), error + float(figures[1])
-                weight += len(numbers)
-        sums = {"loss_sum": loss, "loss_weight": weight, "error_sum": error, "error_weight": weight}
-        return joined(parameters, slots, self.settings.optimiser), sums
+                yield numbers, rate, tf.constant([self.settings.seed, place], tf.int32)
 
     def rate(self, index: int, total_blocks: int) -> float:
         """The learning rate of a block, a function of its place in the whole training."""
@@ -142,7 +176,7 @@ class SequenceLearner(ABC):
         return {name: slots[AVERAGE + name] for name in parameters}
 
     def exchange(self, state: State, group: Group, weight: float) -> State:
-        return averaged(state, group, weight)
+        return of_first(state, group)
 
     def evaluate(self, state: State) -> Mapping[str, float]:
         """Held-out loss and error as means over sequences; the error also as a mean over all labels, and the
@@ -190,8 +224,33 @@ class SequenceLearner(ABC):
     # the compiled parts
 
     def _batch(self, numbers: Ids) -> tuple[tf.Tensor, ...]:
-        padded = self.sequences.padded(numbers, self.settings.batch, self.per_frame, few=self.xla)
-        return tuple(tf.constant(each) for each in padded)
+        return tuple(map(tf.constant, self._padded(numbers)))
+
+    def _padded(self, numbers: Ids) -> tuple[np.ndarray, ...]:
+        return self.sequences.padded(numbers, self.settings.batch, self.per_frame, few=self.xla)
+
+    @property
+    def _axes(self) -> tuple[int, int, int]:
+        """Along which the rows of a batch's frames, labels and lengths lie."""
+        return 1, int(self.per_frame), 0
+
+    @staticmethod
+    def _size(parameters: State) -> int:
+        return sum(value.shape.num_elements() for value in parameters.values())
+
+    def _of_own_rows(
+        self, parameters: State, numbers: Ids, key: tf.Tensor
+    ) -> tuple[np.ndarray, tuple[tf.Tensor, ...]]:
+        """This worker's share in the gradients of a batch, flat, and the figures of its rows."""
+        own = self.micro.own
+        if not len(numbers[own]):
+            return np.zeros(self._size(parameters), np.float32), (0.0, 0.0)
+        rows = [
+            tf.constant(each[(*[slice(None)] * axis, own)])
+            for each, axis in zip(self._padded(numbers), self._axes, strict=True)
+        ]
+        flat, figures = self._flat_gradients(parameters, *rows, tf.constant(float(len(numbers))), key)
+        return flat.numpy(), figures
 
     def _train_batch(
         self,
@@ -204,13 +263,41 @@ class SequenceLearner(ABC):
         key: tf.Tensor,
     ) -> tuple[State, State, tuple[tf.Tensor, ...]]:
         real = tf.maximum(tf.reduce_sum(tf.cast(lengths > 0, tf.float32)), 1.0)
-        parts = self.micro.cut((frames, labels, lengths), (1, int(self.per_frame), 0))
-        found = [
+        found = self._of_parts(parameters, frames, labels, lengths, real, key)
+        updated, moved = self._update(parameters, slots, [gradients for gradients, _ in found], rate)
+        return updated, moved, added([figures for _, figures in found])
+
+    def _of_parts(
+        self,
+        parameters: State,
+        frames: tf.Tensor,
+        labels: tf.Tensor,
+        lengths: tf.Tensor,
+        real: tf.Tensor,
+        key: tf.Tensor,
+    ) -> list[tuple[State, tuple[tf.Tensor, ...]]]:
+        parts = self.micro.cut((frames, labels, lengths), self._axes)
+        return [
             self._gradients(parameters, *part, real, own)
             for part, own in zip(parts, self.micro.keys(key), strict=True)
         ]
-        updated, moved = self._update(parameters, slots, [gradients for gradients, _ in found], rate)
-        return updated, moved, added([figures for _, figures in found])
+
+    def _flattened(self, parameters: State, *batch: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+        """The gradients of all parts in one vector, in the order of their names."""
+        found = self._of_parts(parameters, *batch)
+        gradients = added([gradients for gradients, _ in found])
+        flat = tf.concat([tf.reshape(gradients[name], [-1]) for name in sorted(gradients)], axis=0)
+        return flat, added([figures for _, figures in found])
+
+    def _updated_by(
+        self, parameters: State, slots: State, flat: tf.Tensor, rate: tf.Tensor
+    ) -> tuple[State, State]:
+        names = sorted(parameters)
+        pieces = tf.split(flat, [parameters[name].shape.num_elements() for name in names])
+        shaped = {
+            name: tf.reshape(piece, parameters[name].shape) for name, piece in zip(names, pieces, strict=True)
+        }
+        return self._updated(parameters, slots, [shaped], rate)
 
     def _part_gradients(
         self,

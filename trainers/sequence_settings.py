@@ -18,8 +18,8 @@ class SequenceSettings:
     `epochs` epochs of `epoch_batches` batches (0: a pass). `pool` batches are sorted by length together (1:
     not at all). `patience` epochs without a better held-out loss end the training (0: never). `fine_tune`:
     the words' vectors are trained too. `average`: what is measured and published is a running mean of the
-    weights, of which each step keeps so much (0: the weights themselves). Workers average every
-    `exchange_blocks` blocks of `block_batches` batches.
+    weights, of which each step keeps so much (0: the weights themselves). Workers share each batch; a
+    checkpoint may lie after every `exchange_blocks` blocks of `block_batches` batches.
     """
 
     cell: str = "gru"

@@ -88,7 +88,8 @@ class SkipGram:
         self.counts = np.asarray(counts, np.int64)
         self.settings = settings
         self.blocks_per_exchange = settings.blocks_per_exchange
-        self.workers: int | None = None
+        self.synchronous = False
+        self.group: Group | None = None
         objective: Any = NegativeSampling
         if settings.loss == "nce":
             from trainers.noise_contrastive import NoiseContrastive  # with numba, which takes 60 MB
@@ -106,7 +107,8 @@ class SkipGram:
         return self.load(self.objective.initial(np.random.default_rng([self.settings.seed, 0])))
 
     def load(self, arrays: Arrays) -> State:
-        if self.workers == 1:  # each array goes as its variable comes: they may fill most of the memory
+        if self.group and self.group.size == 1:
+            # Each array goes as its variable comes: they may fill most of the memory.
             return State({name: tf.Variable(arrays.pop(name), name=name) for name in list(arrays)}, None)
         # tf.Variable may take over numpy's memory, and the base must not change with it.
         variables = {

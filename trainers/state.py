@@ -45,6 +45,18 @@ def averaged(state: State, group: Group, weight: float) -> State:
     return {name: tf.reshape(found[name], value.shape) for name, value in state.items()}
 
 
+def of_first(state: State, group: Group) -> State:
+    """The state of worker 0, where all should have the same: machines that round differently do not part."""
+    if group.size == 1:
+        return state
+    names = sorted(state)
+    flat = np.concatenate([np.reshape(state[name], -1) for name in names])
+    ends = np.cumsum([state[name].shape.num_elements() for name in names])
+    pieces = np.split(np.asarray(group.broadcast([flat])[0]), ends[:-1])
+    found = dict(zip(names, pieces, strict=True))
+    return {name: tf.constant(found[name].reshape(value.shape)) for name, value in state.items()}
+
+
 def saved(state: State) -> dict[str, np.ndarray]:
     """The state as a checkpoint holds it."""
     return {name: value.numpy() for name, value in state.items()}

@@ -85,7 +85,7 @@ def ours(task: dict[str, Any]) -> dict[str, Any]:
     group: Group = CollectiveGroup() if "TF_CONFIG" in os.environ else LocalGroup()
     text = Text(task["text"], task["tokens"])
     made = learner(text, task["settings"])
-    made.workers = group.size
+    made.group = group
     began = time.perf_counter()
     made.run(made.initial(), [made.stream.block(0)], made.stream.blocks_per_epoch)
     compiled = time.perf_counter() - began
@@ -303,7 +303,9 @@ def large(task: dict[str, Any]) -> dict[str, Any]:
     text.page, text.pages = np.zeros(len(text.ids), np.int32), []
     text.words, text.counts = [""] * size, np.bincount(text.ids, minlength=size) + 1
     made = learner(text, task["settings"])
-    made.workers = 1
+    from trainers.group import LocalGroup
+
+    made.group = LocalGroup()
     state, blocks = made.initial(), [made.stream.block(index) for index in range(16)]
     state, _ = made.run(state, blocks, 1000)
     began, cpu = time.perf_counter(), time.process_time()

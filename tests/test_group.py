@@ -206,6 +206,31 @@ def test_a_worker_that_stalls_is_an_error_after_the_timeout(waiting: int, met: b
         places[waiting].wait()
 
 
+def test_no_integers_of_32_bits_reach_the_collectives_which_add_up_none_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tf = pytest.importorskip("tensorflow")
+    group = CollectiveGroup.__new__(CollectiveGroup)
+    group.rank, group.size, group._tf, group._device = 0, 1, tf, "CPU:0"
+    group._memory = group._meeting = None
+    group._instance, group._timeout = 1, 1.0
+    seen = []
+
+    def reduced(input: Any, **more: Any) -> Any:
+        seen.append(input.dtype)
+        return input
+
+    monkeypatch.setattr(tf.raw_ops, "CollectiveReduceV2", reduced)
+    for kind in (np.int32, np.int64, np.float32, np.float64):
+        given = np.array([-3, 5], kind)
+        (found,) = group.sum([given])
+        assert found.dtype == kind and found.tolist() == [-3, 5]
+        (found,) = group.broadcast([given])
+        assert found.dtype == kind and found.tolist() == [-3, 5]
+    assert agree(group, ["a"]) == ["a"]
+    assert set(seen) == {tf.int64, tf.float32, tf.float64}
+
+
 @pytest.mark.slow  # two processes import TensorFlow
 def test_two_processes_on_one_machine_exchange_through_its_memory() -> None:
     pytest.importorskip("tensorflow")

@@ -28,7 +28,6 @@ FIRST_INSTANCE = 1_000_000  # likewise for its own collectives
 SHARED_MEMORY = Path("/dev/shm")
 SHARED_BYTES = 4 << 20  # what a worker lays down at a time; two of them a worker
 LARGE_BYTES = 1 << 12  # what goes through shared memory where there is any
-CPU = "CPU:0"
 WORKING, DONE, FAILED = 1, 2, 3  # what worker 0 tells those who wait for it
 
 
@@ -106,7 +105,7 @@ class CollectiveGroup:
         self.size = int(self.strategy.num_replicas_in_sync)
         self._instance = FIRST_INSTANCE
         gpus = tf.config.list_logical_devices("GPU")
-        self._device = gpus[0].name if gpus else CPU
+        self._device = gpus[0].name if gpus else "CPU:0"
         self._memory: SharedMemory | None = None
         self._meeting: Meeting | None = None
         self._memory = self._shared_memory()
@@ -159,9 +158,9 @@ class CollectiveGroup:
             return self._memory.sum(array, self._meeting.wait)
         with self._peers(), tf.device(self._device):
             given = tf.convert_to_tensor(array)
-            wide = given.dtype == tf.int32 and self._device != CPU  # not known to NCCL's collectives
+            short = given.dtype == tf.int32  # which TensorFlow's collectives do not add up on a GPU
             total = tf.raw_ops.CollectiveReduceV2(
-                input=tf.cast(given, tf.int64) if wide else given,
+                input=tf.cast(given, tf.int64) if short else given,
                 group_size=self.size,
                 group_key=GROUP_KEY,
                 instance_key=self._instance,
@@ -172,7 +171,7 @@ class CollectiveGroup:
                 timeout_seconds=self._timeout,
             )
             self._instance += 1
-            return self._like(array, tf.cast(total, tf.int32) if wide else total)
+            return self._like(array, tf.cast(total, tf.int32) if short else total)
 
     def _all_here(self) -> None:
         self._sum(np.ones(1, np.int32))

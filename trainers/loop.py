@@ -27,7 +27,7 @@ from cluster.progress import thinned
 from trainers import model_report
 from trainers.checkpoint import Checkpoints, DamagedError
 from trainers.curves import POINTS, write_curves
-from trainers.group import Group, agree, end_together
+from trainers.group import Group, PeerError, PeerFailedError, agree, end_together
 from trainers.model_report import CURVE, HISTORY
 from trainers.stream import Block, Prefetched, Stream
 
@@ -218,6 +218,10 @@ def train(
                 if blocks_here:
                     with run.phase(TRAINING):
                         state, metrics = _run(learner, state, blocks, blocks_here, total)
+            except PeerError as error:
+                if not isinstance(error, PeerFailedError):
+                    raise  # nobody would answer
+                failure = error
             except Exception as error:  # raised below, once the others know
                 failure = error
             end_together(group, failure)

@@ -1,5 +1,5 @@
 """Skip-gram side by side with gensim and, where it is installed, fastText: speed, memory and quality on the
-same tokens.
+same tokens. With --pword2vec PROGRAM that program takes part in `speed`.
 
     WORDLOOM_DATA=DIR python -m tests.benchmarks.embeddings [--json] [--quality] [--part PART] [--home DIR]
 
@@ -127,25 +127,26 @@ def run(task: dict[str, Any], workers: int = 1) -> dict[str, Any]:
     return merged
 
 
-def speed(text: str, rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
+def speed(text: str, rounds: int, program: str | None) -> tuple[dict[str, float], dict[str, Any]]:
     figures: dict[str, float] = {}
     runs: dict[str, Any] = {}
     peak = run({"system": "gemm"})["peak"]
+    peers = (*PEERS, *(["pword2vec"] if program else []))
     for name, (size, window) in SHAPES.items():
         settings = {"vector_size": size, "window": window, "subsample": 0.0, "epochs": 1}
         settings |= {"learning_rate": 0.05, "seed": 1}
-        task = {"text": text, "tokens": SPEED_TOKENS, "settings": settings}
+        task = {"text": text, "tokens": SPEED_TOKENS, "settings": settings, "program": program}
         for cores in (1, 2):
             for _ in range(rounds):
-                for system in ("ours", *PEERS):
+                for system in ("ours", *peers):
                     workers = cores if system == "ours" else 1
                     done = run({**task, "system": system, "threads": cores if workers == 1 else 1}, workers)
                     runs.setdefault(f"{system}_{name}_{cores}", []).append(done)
             best = {
                 each: max(SPEED_TOKENS / done["seconds"] for done in runs[f"{each}_{name}_{cores}"])
-                for each in ("ours", *PEERS)
+                for each in ("ours", *peers)
             }
-            for peer in PEERS:
+            for peer in peers:
                 key = "speedup" if peer == "gensim" else f"over_{peer}"
                 figures[f"{key}_{name}_{cores}"] = best["ours"] / best[peer]
             for each, value in best.items():
@@ -274,6 +275,7 @@ def main() -> None:
     parser.add_argument("--quality", action="store_true", help="quality over 12 million tokens as well")
     parser.add_argument("--part", action="append", choices=PARTS, help="only this part; may be repeated")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="runs a system, of which the best counts")
+    parser.add_argument("--pword2vec", metavar="PROGRAM", help="Intel's pWord2Vec, built")
     parser.add_argument("--home", default="build/benchmarks/embeddings", help="what is kept between reports")
     parser.add_argument("--source", help="the dump (DATA/dumps/enwiki-2015-sample.xml.bz2)")
     options = parser.parse_args()
@@ -282,7 +284,7 @@ def main() -> None:
     home.mkdir(parents=True, exist_ok=True)
     text = tokens_of(options.source or str(data / "dumps" / "enwiki-2015-sample.xml.bz2"), home)
     made: dict[str, Callable[[], dict[str, float]]] = {
-        "speed": lambda: speed(text, options.rounds)[0],
+        "speed": lambda: speed(text, options.rounds, options.pword2vec)[0],
         "nce": lambda: reference(text, options.rounds),
         "vocabulary": vocabulary,
         "quality": lambda: quality(text, str(data / "similarity"), home),

@@ -1,4 +1,4 @@
-"""One worker of a small skip-gram training: ``python -m tests.skipgram_worker FOLDER SECONDS``.
+"""One worker of a small training: ``python -m tests.training_worker skipgram|labeller FOLDER SECONDS``.
 
 ``TF_CONFIG`` names the workers, as Ray Train sets it. SECONDS is how long each block takes at least, so that
 a test can reach into the training. Worker 0 leaves the final arrays in FOLDER/final.npz. Prints what the
@@ -17,10 +17,13 @@ from typing import Any
 import numpy as np
 
 from cluster.folder import Folder
+from tests.test_sequence_learner import sequences, unsplit
 from tests.topics import WORDS, TopicStream
 from trainers.embeddings import EmbeddingsSettings
 from trainers.group import CollectiveGroup, Group, LocalGroup, PeerError
+from trainers.labelling_settings import LabellingSettings
 from trainers.loop import LoopSettings, Progress, train
+from trainers.sequence_labeller import SequenceLabeller
 from trainers.skipgram import SkipGram
 from trainers.stream import Block
 
@@ -38,15 +41,28 @@ SETTINGS = EmbeddingsSettings(
 )
 
 
-class Slow(SkipGram):
+LABELLER = LabellingSettings(
+    units=12, batch=8, block_batches=1, exchange_blocks=2, epochs=3, learning_rate=0.02, dropout=0.2
+)
+
+
+def learner(kind: str, seconds: float) -> Any:
     """A learner whose blocks take a while."""
+    made: Any
+    if kind == "skipgram":
+        stream = TopicStream(size=SETTINGS.block_tokens)
+        made = SkipGram(stream, WORDS, stream.counts, SETTINGS)
+    else:
+        made = SequenceLabeller(unsplit(sequences(True)), LABELLER)
+    run = made.run
 
-    seconds = 0.0
-
-    def run(self, state: Any, blocks: Iterable[Block], total_blocks: int) -> tuple[Any, dict[str, float]]:
+    def slow(state: Any, blocks: Iterable[Block], total_blocks: int) -> Any:
         taken = list(blocks)
-        time.sleep(self.seconds * len(taken))
-        return super().run(state, taken, total_blocks)
+        time.sleep(seconds * len(taken))
+        return run(state, taken, total_blocks)
+
+    made.run = slow
+    return made
 
 
 class Teller:
@@ -59,19 +75,17 @@ class Teller:
 
 
 def main() -> None:
-    folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
+    kind, folder, seconds = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
     group: Group = CollectiveGroup() if "TF_CONFIG" in os.environ else LocalGroup()
-    stream = TopicStream(size=SETTINGS.block_tokens)
-    learner = Slow(stream, WORDS, stream.counts, SETTINGS)
-    learner.seconds = seconds
-    loop = LoopSettings(epochs=SETTINGS.epochs, checkpoint_seconds=0.0)
+    made = learner(kind, seconds)
+    loop = LoopSettings(epochs=made.settings.epochs, checkpoint_seconds=0.0)
     try:
-        outcome = train(learner, Folder(folder / "checkpoints"), group, loop, Teller())
+        outcome = train(made, Folder(folder / "checkpoints"), group, loop, Teller())
     except PeerError as error:
         print(error, flush=True)
         os._exit(3)  # TensorFlow's servers wait for the peer that is gone
     if group.rank == 0:
-        np.savez(folder / "final.npz", **learner.save(outcome.state))
+        np.savez(folder / "final.npz", **made.save(outcome.state))
         print(outcome.history[-1]["held_out_loss"], flush=True)
 
 

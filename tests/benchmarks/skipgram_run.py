@@ -201,7 +201,7 @@ def fasttext(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def pword2vec(task: dict[str, Any]) -> dict[str, Any]:
-    """The same texts in lines by the program `program`, Intel's pWord2Vec built with MKL; a window is a batch.
+    """The same texts, by lines, by `program`, Intel's pWord2Vec built with MKL; a window is a batch.
     Seconds are its own, without reading; the CPU time holds all of it."""
     text, own = Text(task["text"], task["tokens"]), task["settings"]
     texts = texts_of(text, LINE)

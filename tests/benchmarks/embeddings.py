@@ -255,9 +255,11 @@ def quality(text: str, sets: str, home: Path) -> dict[str, float]:
         for each in best:
             figures[f"{each}_{name}"] = mean[each][name]
             figures[f"{each}_{name}_spread"] = statistics.stdev(one[name] for one in runs[each])
-    two = [trained("ours", best["ours"], seed, workers=2) for seed in SEEDS]
-    for name in FIGURES:
-        figures[f"workers_2_{name}_delta"] = statistics.mean(one[name] for one in two) - mean["ours"][name]
+    for workers in (2, 4):
+        more = [trained("ours", best["ours"], seed, workers=workers) for seed in SEEDS]
+        for name in FIGURES:
+            several = statistics.mean(one[name] for one in more)
+            figures[f"workers_{workers}_{name}_delta"] = several - mean["ours"][name]
     # By CPU seconds: these runs take long, and often share the machine.
     theirs = statistics.mean(one["cpu_seconds"] for one in runs["gensim"])
     reached = ("auc", "wordsim", "simlex")

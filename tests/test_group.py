@@ -19,10 +19,8 @@ from trainers.group import (
     CollectiveGroup,
     Group,
     LocalGroup,
-    Lockstep,
     Meeting,
     PeerError,
-    PeerFailedError,
     SharedMemory,
     agree,
 )
@@ -112,32 +110,6 @@ def test_worker_0s_error_is_raised_there_and_the_others_hear_of_it() -> None:
         return "nothing"
 
     assert in_threads(2, wait) == ["ValueError: disk full", "PeerFailedError: worker 0 failed"]
-
-
-@pytest.mark.parametrize("at", range(4))
-def test_a_worker_that_fails_in_step_tells_those_who_wait_for_its_next_sum(at: int) -> None:
-    """Worker 1 fails before its sum number `at` of three; after the last nobody waits."""
-
-    def work(inner: ThreadGroup) -> tuple[list[float], Exception | None]:
-        sums = []
-        try:
-            with Lockstep(inner, 3, 2) as lockstep:
-                for number in range(3):
-                    if inner.rank == 1 and number == at:
-                        raise ValueError("no memory")
-                    sums.append(float(lockstep.sum(np.full(2, inner.rank + number, np.float32))[1]))
-                if inner.rank == 1 and at == 3:
-                    raise ValueError("no memory")
-        except Exception as error:
-            return sums, error
-        return sums, None
-
-    for rank, (sums, error) in enumerate(in_threads(3, work)):
-        assert sums == [3.0, 6.0, 9.0][:at]
-        if rank == 1:
-            assert isinstance(error, ValueError)
-        else:
-            assert error is None if at == 3 else isinstance(error, PeerFailedError)
 
 
 def test_sums_through_shared_memory_are_those_of_numpy_in_the_order_of_ranks(

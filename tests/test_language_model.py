@@ -18,6 +18,7 @@ from cluster.artefact import Artefact, Draft
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
 from cluster.settings import resolve
+from tests.thread_group import in_threads
 from trainers.characters import Alphabet, derived_alphabet, reference_alphabet
 from trainers.checkpoint import Checkpoints
 from trainers.generation import CharacterModel
@@ -63,18 +64,6 @@ class Pages(ShardStream):
         return iter(self.kept)
 
 
-class Half:
-    """One worker of two: its sum adds what the other one would give."""
-
-    rank, size = 0, 2
-
-    def __init__(self, other: Any) -> None:
-        self.other = other
-
-    def sum(self, arrays: list[Any]) -> list[Any]:
-        return [array + other for array, other in zip(arrays, self.other, strict=True)]
-
-
 class Silent:
     """Listens and says nothing."""
 
@@ -94,6 +83,10 @@ def text(seed: int, length: int = 400) -> str:
 def learner(
     settings: LanguageModelSettings = SMALL, held_out: tuple[str, ...] | None = None
 ) -> CharacterLanguageModel:
+    return fresh(settings, held_out)
+
+
+def fresh(settings: LanguageModelSettings, held_out: tuple[str, ...] | None = None) -> CharacterLanguageModel:
     alphabet = Alphabet("".join(sorted(set("".join(WORDS)))))
     kept = [text(100), text(101, 35), text(102, 130)] if held_out is None else list(held_out)
     stream = Pages([text(seed) for seed in range(12)], kept, alphabet, settings)
@@ -150,40 +143,27 @@ def test_training_goes_on_bit_for_bit_from_what_was_saved(change: dict[str, Any]
     assert any(name.startswith("adam/square/") for name in saved)
 
 
-def test_an_exchange_is_the_weighted_mean_of_parameters_and_slots() -> None:
-    model = learner()
-    blocks = [model.stream.block(i) for i in range(3)]
-    one, _ = model.run(model.initial(), blocks[:2], 100)
-    other, _ = model.run(model.initial(), blocks[2:], 100)
-    share = [tf.concat([tf.reshape(other[name], [-1]) for name in sorted(other)], axis=0) * (1 / 3)]
-    mixed = model.exchange(one, Half(share), 2 / 3)
-    assert list(mixed) == list(one)
-    for name in one:
-        np.testing.assert_allclose(mixed[name], one[name] * 2 / 3 + other[name] / 3, rtol=1e-5, atol=1e-7)
-        assert mixed[name].shape == one[name].shape
-    assert model.exchange(one, LocalGroup(), 1.0) is one
+@pytest.mark.parametrize("workers", [3, 5])  # of 4 rows; the fifth has none
+@pytest.mark.parametrize("change", [{}, {"carry": "windows", "stride": 5}])
+def test_any_number_of_workers_learns_what_one_learns(change: dict[str, Any], workers: int) -> None:
+    settings = dataclasses.replace(SMALL, **change)
 
+    def work(group: Any) -> tuple[Any, Any]:
+        model = fresh(settings)
+        model.group = group
+        state, metrics = model.run(model.initial(), [model.stream.block(i) for i in range(6)], 20)
+        return model.exchange(state, group, 1.0), metrics
 
-def test_a_worker_without_a_block_takes_over_what_the_others_learnt() -> None:
-    model = learner()
-    idle = model.initial()
-    other, _ = trained(model, 2)
-    share = [tf.concat([tf.reshape(other[name], [-1]) for name in sorted(other)], axis=0)]
-    mixed = model.exchange(idle, Half(share), 0.0)
-    for name in other:
-        np.testing.assert_array_equal(mixed[name], other[name])
-
-
-def test_two_workers_that_average_learn_like_one() -> None:
-    model = learner(dataclasses.replace(SMALL, learning_rate=0.02))
-    total = 60
-    alone, _ = model.run(model.initial(), [model.stream.block(i) for i in range(total)], total)
-    state = model.initial()
-    for first in range(0, total, 2):
-        parts = [model.run(state, [model.stream.block(i)], total)[0] for i in (first, first + 1)]
-        state = {name: (parts[0][name] + parts[1][name]) / 2 for name in state}
-    one, two = (model.evaluate(each)["held_out_bits_per_character"] for each in (alone, state))
-    assert two < one + 0.5  # half as many steps were made
+    (alone, whole), made = work(LocalGroup()), in_threads(workers, work)
+    for name, value in alone.items():
+        np.testing.assert_allclose(made[0][0][name], value, rtol=1e-3, atol=1e-5, err_msg=name)
+        for state, _ in made:
+            np.testing.assert_array_equal(state[name], made[0][0][name], err_msg=name)
+    for name in whole.keys() - {"cpu_seconds", "gradient_norm_sum", "gradient_norm_weight"}:
+        assert sum(metrics[name] for _, metrics in made) == pytest.approx(whole[name], rel=1e-5), name
+    for metrics in (whole, *(metrics for _, metrics in made)):
+        norm = metrics["gradient_norm_sum"] / metrics["gradient_norm_weight"]
+        assert norm == pytest.approx(whole["gradient_norm_sum"] / whole["gradient_norm_weight"], rel=1e-4)
 
 
 def test_a_loss_that_is_no_number_is_reported() -> None:

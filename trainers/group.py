@@ -297,40 +297,6 @@ class SharedMemory:
         return total.reshape(array.shape)
 
 
-class Lockstep:
-    """`count` sums of `size` numbers (float32) that all workers make one after another.
-
-    A worker that fails within the block tells the others by its next sum, which do not wait for it then but
-    raise PeerFailedError.
-    """
-
-    def __init__(self, group: Group, count: int, size: int) -> None:
-        self._group, self._left = group, count
-        self._given = np.zeros(size + 1, np.float32)  # the last number says that a worker failed
-
-    def __enter__(self) -> Lockstep:
-        return self
-
-    def sum(self, numbers: np.ndarray) -> np.ndarray:
-        """The sum over all workers."""
-        self._given[:-1] = numbers
-        return self._sum()
-
-    def _sum(self) -> np.ndarray:
-        self._left -= 1
-        total = np.asarray(self._group.sum([self._given])[0])
-        if total[-1]:
-            raise PeerFailedError("another worker failed")
-        return total[:-1]
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Exception) and not isinstance(error, PeerError) and self._left:
-            self._given[:] = 0.0
-            self._given[-1] = 1.0
-            with suppress(PeerFailedError):
-                self._sum()
-
-
 def end_together(group: Group, failure: Exception | None) -> None:
     """Raises `failure` if this worker has one, and PeerFailedError if another worker has."""
     failed = np.asarray(group.sum([np.array([failure is not None], np.int32)])[0])[0]

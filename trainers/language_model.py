@@ -28,14 +28,14 @@ from trainers.characters import (
     reference_alphabet,
 )
 from trainers.generation import CharacterModel
-from trainers.group import Group
 from trainers.language_card import CARD, card
 from trainers.language_settings import LanguageModelSettings
 from trainers.microbatches import Microbatches, added
 from trainers.optimiser import Adam, clipped, global_norm
 from trainers.recurrent import Recurrent
-from trainers.state import State, averaged, joined, parts, saved
+from trainers.state import State, joined, parts, saved
 from trainers.stream import Block, CharacterStream, Stream
+from trainers.synchronous import Lockstep, Synchronous, flattened, shaped
 from trainers.windows import Windows, cut_streams, cut_windows
 
 ALPHABET_CHARACTERS = 20_000_000  # of so many at most the characters are counted, for alphabet and manifest
@@ -67,7 +67,7 @@ def language_model(corpus: Corpus, settings: LanguageModelSettings) -> Character
     return CharacterLanguageModel(stream, alphabet, settings, alphabet.lacking(counts))
 
 
-class CharacterLanguageModel:
+class CharacterLanguageModel(Synchronous):
     """The learner (see `trainers.loop.Learner`). The loss is the mean over characters, in nats.
 
     `unknown` counts the characters of the training text that the alphabet lacks, for the manifest.
@@ -85,8 +85,6 @@ class CharacterLanguageModel:
         self.unknown = dict(unknown or {})
         self.settings = settings
         self.blocks_per_exchange = settings.exchange_blocks
-        self.synchronous = False
-        self.group: Group | None = None
         self.network = Recurrent(
             cell=settings.cell,
             inputs=alphabet.size + 1,  # all characters and the start symbol
@@ -100,11 +98,16 @@ class CharacterLanguageModel:
         self.adam = Adam()
         self._held_out: list[Ids] | None = None
         self._sampler: CharacterModel | None = None
+        self.make_graphs()
+
+    def make_graphs(self) -> None:
         # XLA: 1.8 times the characters a second at 16 x 32, 1.5 times at 32 x 64; about 4 s to compile.
-        self.micro = Microbatches(settings.batch, self.network, xla=True)
+        self.micro = Microbatches(self.settings.batch, self.network, True, self.workers)
         self._gradients = self.micro.part(self._part_gradients)
         self._update = self.micro.part(self._updated)
         self._train = self.micro.step(self._train_batches)
+        self._flat_gradients = self.micro.step(self._flattened)
+        self._update_by = self.micro.whole(self._updated_by)
         self._losses = self.micro.whole(self._window_losses)
 
     # the contract of the loop
@@ -132,23 +135,29 @@ class CharacterLanguageModel:
             ("loss_sum", "loss_weight", "gradient_norm_sum", "gradient_norm_weight"), 0.0
         ) | {"characters": 0, "unknown_characters": 0}
         began = time.process_time()
+        planned = []
         for block in blocks:
-            sums["characters"] += len(block)
-            sums["unknown_characters"] += int((block.values[block.start : block.stop] == UNKNOWN).sum())
+            if not self.workers.rank:  # all workers read the same blocks
+                sums["characters"] += len(block)
+                sums["unknown_characters"] += int((block.values[block.start : block.stop] == UNKNOWN).sum())
             rate = tf.constant(self.rate(block.index, total_blocks), tf.float32)
-            for windows in self.windows(block).parts(self.settings.windows):
-                parameters, slots, loss, weight, norm = self._train(
-                    parameters, slots, *map(tf.constant, windows.arrays(self.settings.windows)), rate
-                )
-                sums["loss_sum"] += float(loss)
-                sums["loss_weight"] += float(weight)
-                sums["gradient_norm_sum"] += float(norm)
+            planned += [(windows, rate) for windows in self.windows(block).parts(self.settings.windows)]
+        with Lockstep(self.workers, sum(len(windows) for windows, _ in planned), parameters) as lockstep:
+            for windows, rate in planned:
+                if self.workers.size == 1:
+                    arrays = map(tf.constant, windows.arrays(self.settings.windows))
+                    parameters, slots, *figures = self._train(parameters, slots, *arrays, rate)
+                else:
+                    parameters, slots, *figures = self._by_own_rows(
+                        parameters, slots, windows, rate, lockstep
+                    )
+                loss, weight, norm = map(float, figures)
+                sums["loss_sum"] += loss
+                sums["loss_weight"] += weight
+                sums["gradient_norm_sum"] += norm
                 sums["gradient_norm_weight"] += len(windows)
         sums["cpu_seconds"] = time.process_time() - began  # of all workers, once the loop has added them up
         return joined(parameters, slots, OPTIMISER), sums
-
-    def exchange(self, state: State, group: Group, weight: float) -> State:
-        return averaged(state, group, weight)
 
     def evaluate(self, state: State) -> Mapping[str, float | str]:
         """Every character of the held-out pages (or of as many as the settings allow), each page read from
@@ -240,6 +249,27 @@ class CharacterLanguageModel:
         left = 1 - index / max(total_blocks, 1)
         return self.settings.learning_rate * max(left, LOWEST_RATE)
 
+    def _by_own_rows(
+        self, parameters: State, slots: State, windows: Windows, rate: tf.Tensor, lockstep: Lockstep
+    ) -> tuple[State, State, float, float, float]:
+        """As `_train`, each batch by all workers; the loss and its weight are those of this one's rows."""
+        own = self.micro.own
+        carry = self.network.zero_carry(own.stop - own.start)
+        loss = norms = 0.0
+        for k in range(len(windows)):
+            gradients = None
+            if own.stop > own.start:
+                count = tf.constant(max(windows.weights[k].sum(), 1.0), tf.float32)
+                arrays = (windows.inputs, windows.targets, windows.weights, windows.starts)
+                inputs, targets, weights, starts = (tf.constant(each[k][:, own]) for each in arrays)
+                gradients, lost, carry = self._flat_gradients(
+                    parameters, count, inputs, targets, weights, carry, starts
+                )
+                loss += float(lost)
+            parameters, slots, norm = self._update_by(parameters, slots, lockstep.sum(gradients), rate)
+            norms += float(norm)
+        return parameters, slots, loss, float(windows.weights[..., own].sum()), norms
+
     # the compiled parts
 
     def _train_batches(
@@ -255,23 +285,17 @@ class CharacterLanguageModel:
     ) -> tuple[State, State, tf.Tensor, tf.Tensor, tf.Tensor]:
         """A step for each of the first `count` batches of [k, steps, batch]; the others are filling."""
         empty = self.network.zero_carry(self.settings.batch)
-        carried = self.settings.carry == "streams"
 
         def body(
             k: tf.Tensor, parameters: State, slots: State, carry: tf.Tensor, sums: tuple[tf.Tensor, ...]
         ) -> tuple:
             weight = tf.reduce_sum(weights[k])
-            batch = (inputs[k], targets[k], weights[k], carry, *((starts[k],) if carried else ()))
-            found = [
-                self._gradients(parameters, tf.maximum(weight, 1.0), *part)
-                for part in self.micro.cut(batch, (1,) * len(batch))
-            ]
-            gradients = [each for each, *_ in found]
+            gradients, loss, carry = self._of_parts(
+                parameters, tf.maximum(weight, 1.0), inputs[k], targets[k], weights[k], carry, starts[k]
+            )
             parameters, slots, norm = self._update(parameters, slots, gradients, rate)
-            loss = added([loss for _, loss, _ in found])
-            last = tf.concat([last for *_, last in found], axis=1) if carried else carry
             sums = (sums[0] + loss, sums[1] + weight, sums[2] + norm)
-            return k + 1, parameters, slots, last, sums
+            return k + 1, parameters, slots, carry, sums
 
         zero = tf.zeros([])
         _, parameters, slots, _, sums = tf.while_loop(
@@ -281,6 +305,30 @@ class CharacterLanguageModel:
             maximum_iterations=inputs.shape[0],
         )
         return parameters, slots, *sums
+
+    def _of_parts(
+        self,
+        parameters: State,
+        count: tf.Tensor,
+        inputs: tf.Tensor,
+        targets: tf.Tensor,
+        weights: tf.Tensor,
+        carry: tf.Tensor,
+        starts: tf.Tensor,
+    ) -> tuple[list[State], tf.Tensor, tf.Tensor]:
+        """The gradients of each part of a batch, the sum of all losses, and the carry of all rows."""
+        carried = self.settings.carry == "streams"
+        batch = (inputs, targets, weights, carry, *((starts,) if carried else ()))
+        found = [
+            self._gradients(parameters, count, *part) for part in self.micro.cut(batch, (1,) * len(batch))
+        ]
+        last = tf.concat([last for *_, last in found], axis=1) if carried else carry
+        return [gradients for gradients, *_ in found], added([loss for _, loss, _ in found]), last
+
+    def _flattened(self, *batch: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """As `_of_parts`, the gradients in one vector."""
+        gradients, loss, last = self._of_parts(*batch)
+        return flattened(added(gradients)), loss, last
 
     def _part_gradients(
         self,
@@ -308,6 +356,11 @@ class CharacterLanguageModel:
         norm = global_norm(gradients)
         gradients = clipped(gradients, self.settings.clip, self.settings.clip_by)
         return *self.adam.update(parameters, gradients, slots, rate), norm
+
+    def _updated_by(
+        self, parameters: State, slots: State, flat: tf.Tensor, rate: tf.Tensor
+    ) -> tuple[State, State, tf.Tensor]:
+        return self._updated(parameters, slots, [shaped(flat, parameters)], rate)
 
     def _window_losses(
         self,

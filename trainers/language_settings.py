@@ -34,7 +34,7 @@ class LanguageModelSettings:
     `epoch_batches` full batches each (0: a pass over the corpus); `patience` epochs without a better held-out
     loss end it (0: never).
 
-    Workers average their parameters and Adam's slots every `exchange_blocks` blocks.
+    Workers share each batch; a checkpoint may lie after every `exchange_blocks` blocks.
     `held_out_characters` bounds what an evaluation reads (0: all of the held-out pages). After each epoch a
     sample of `sample_length` characters is made and kept in the history (0: none).
     """

@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from trainers import cudnn
+from trainers.group import Group
 from trainers.recurrent import Recurrent
 
 LEAST_ROWS = 5  # of a part
@@ -26,20 +27,20 @@ LEAST_UNITS = 128
 
 
 class Microbatches:
-    """How batches of `rows` rows are cut for `network`. Worker `rank` of `size` takes the rows `own` of them,
-    in `count` parts: one where TensorFlow was not told of its threads (`tf.config.threading`) or has a GPU,
-    which whole batches fill better; the GPU's library reads the network where it can, and then nothing is
-    compiled.
+    """How batches of `rows` rows are cut for `network`. One of the `workers` takes the rows `own` of them, in
+    `count` parts: one where TensorFlow was not told of its threads (`tf.config.threading`) or has a GPU, for
+    whole batches fill it better; the GPU's library reads the network where it can, and nothing is compiled.
 
     A batch in one part is as if this were not here. In several, sums are added up in another order, and what
     is drawn at random is drawn for each part: results repeat for the same parts, be they those of two threads
     or of two workers of one thread each.
     """
 
-    def __init__(self, rows: int, network: Recurrent, xla: bool, rank: int = 0, size: int = 1) -> None:
+    def __init__(self, rows: int, network: Recurrent, xla: bool, workers: Group | None = None) -> None:
         threads = tf.config.threading.get_inter_op_parallelism_threads()
         small = not xla and network.units < LEAST_UNITS
         whole = not threads or small or bool(tf.config.list_physical_devices("GPU"))
+        rank, size = (workers.rank, workers.size) if workers else (0, 1)
         self.own = slice(rank * rows // size, (rank + 1) * rows // size)
         taken = self.own.stop - self.own.start
         self.count = 1 if whole else max(1, min(threads, taken // LEAST_ROWS), -(-taken // MOST_ROWS))

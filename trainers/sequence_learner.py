@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -16,22 +16,22 @@ import numpy as np
 import tensorflow as tf
 
 from cluster.folder import FileRecord, Folder
-from trainers.group import Group, LocalGroup, Lockstep
 from trainers.microbatches import Microbatches, added
 from trainers.model_files import MODEL, PARAMETERS, write_parameters
 from trainers.optimiser import Adam, RMSProp, clipped
 from trainers.recurrent import Recurrent
 from trainers.sequence_settings import SequenceSettings
 from trainers.sequences import Sequences, SequenceStream
-from trainers.state import State, joined, of_first, parts, saved
+from trainers.state import State, joined, parts, saved
 from trainers.stream import Block, Ids
+from trainers.synchronous import Lockstep, Synchronous, flattened, shaped
 
 OPTIMISERS: dict[str, Adam | RMSProp] = {"rmsprop": RMSProp(), "adam": Adam()}
 AVERAGE = "average/"  # the slots that hold the running mean of the weights
 LOWEST_RATE = 0.05  # where a linear schedule ends, as a share of the rate
 
 
-class SequenceLearner(ABC):
+class SequenceLearner(Synchronous):
     """A learner (see `trainers.loop.Learner`) of labels of sequences; the loss is in nats a sequence.
 
     `frozen` are arrays that the network reads but does not train. What is drawn (dropout) is a pure function
@@ -40,7 +40,6 @@ class SequenceLearner(ABC):
 
     kind: str
     per_frame: bool
-    synchronous = True  # as many workers as there are learn what one does
     xla = True  # worth 2 s of compilation for each padded length
 
     def __init__(self, sequences: Sequences, width: int, classes: int, settings: SequenceSettings) -> None:
@@ -67,12 +66,10 @@ class SequenceLearner(ABC):
         )
         self.optimiser = OPTIMISERS[settings.optimiser]
         self.frozen: State = {}
-        self._group: Group | None = None
-        self._cut(0, 1)
+        self.make_graphs()
 
-    def _cut(self, rank: int, size: int) -> None:
-        """Makes the graphs of worker `rank` of `size`."""
-        self.micro = Microbatches(self.settings.batch, self.network, self.xla, rank, size)
+    def make_graphs(self) -> None:
+        self.micro = Microbatches(self.settings.batch, self.network, self.xla, self.workers)
         self._gradients = self.micro.part(self._part_gradients)
         self._update = self.micro.part(self._updated)
         self._train = self.micro.step(self._train_batch)
@@ -105,17 +102,6 @@ class SequenceLearner(ABC):
 
     # the contract of the loop
 
-    @property
-    def group(self) -> Group | None:
-        return self._group
-
-    @group.setter
-    def group(self, group: Group | None) -> None:
-        before, self._group = self._group or LocalGroup(), group
-        now = group or LocalGroup()
-        if (before.rank, before.size) != (now.rank, now.size):
-            self._cut(now.rank, now.size)
-
     def initial(self) -> State:
         arrays = self.network.initial(self.settings.seed)
         shape = (self.width, self.classes)
@@ -133,20 +119,18 @@ class SequenceLearner(ABC):
     def run(
         self, state: State, blocks: Iterable[Block], total_blocks: int
     ) -> tuple[State, Mapping[str, float]]:
-        group = self.group or LocalGroup()
         parameters, slots = parts(state)
         steps = list(self._steps(blocks, total_blocks))
         sums = np.zeros(3)
-        with Lockstep(group, len(steps), self._size(parameters)) as lockstep:
+        with Lockstep(self.workers, len(steps), parameters) as lockstep:
             for numbers, rate, key in steps:
-                if group.size == 1:
+                if self.workers.size == 1:
                     parameters, slots, figures = self._train(
                         parameters, slots, *self._batch(numbers), rate, key
                     )
                 else:
                     gradients, figures = self._of_own_rows(parameters, numbers, key)
-                    total = lockstep.sum(gradients)
-                    parameters, slots = self._update_by(parameters, slots, tf.constant(total), rate)
+                    parameters, slots = self._update_by(parameters, slots, lockstep.sum(gradients), rate)
                 sums += [float(figures[0]), float(figures[1]), len(numbers[self.micro.own])]
         loss, error, weight = sums.tolist()
         told = {"loss_sum": loss, "loss_weight": weight, "error_sum": error, "error_weight": weight}
@@ -174,9 +158,6 @@ class SequenceLearner(ABC):
         if not self.settings.average:
             return parameters
         return {name: slots[AVERAGE + name] for name in parameters}
-
-    def exchange(self, state: State, group: Group, weight: float) -> State:
-        return of_first(state, group)
 
     def evaluate(self, state: State) -> Mapping[str, float]:
         """Held-out loss and error as means over sequences; the error also as a mean over all labels, and the
@@ -234,23 +215,21 @@ class SequenceLearner(ABC):
         """Along which the rows of a batch's frames, labels and lengths lie."""
         return 1, int(self.per_frame), 0
 
-    @staticmethod
-    def _size(parameters: State) -> int:
-        return sum(value.shape.num_elements() for value in parameters.values())
-
     def _of_own_rows(
         self, parameters: State, numbers: Ids, key: tf.Tensor
-    ) -> tuple[np.ndarray, tuple[tf.Tensor, ...]]:
-        """This worker's share in the gradients of a batch, flat, and the figures of its rows."""
+    ) -> tuple[tf.Tensor | None, tuple[Any, ...]]:
+        """This worker's share in the gradients of a batch, flat (None: no row), and its rows' figures."""
         own = self.micro.own
         if not len(numbers[own]):
-            return np.zeros(self._size(parameters), np.float32), (0.0, 0.0)
+            return None, (0.0, 0.0)
         rows = [
             tf.constant(each[(*[slice(None)] * axis, own)])
             for each, axis in zip(self._padded(numbers), self._axes, strict=True)
         ]
-        flat, figures = self._flat_gradients(parameters, *rows, tf.constant(float(len(numbers))), key)
-        return flat.numpy(), figures
+        found: tuple[tf.Tensor, tuple[Any, ...]] = self._flat_gradients(
+            parameters, *rows, tf.constant(float(len(numbers))), key
+        )
+        return found
 
     def _train_batch(
         self,
@@ -286,18 +265,12 @@ class SequenceLearner(ABC):
         """The gradients of all parts in one vector, in the order of their names."""
         found = self._of_parts(parameters, *batch)
         gradients = added([gradients for gradients, _ in found])
-        flat = tf.concat([tf.reshape(gradients[name], [-1]) for name in sorted(gradients)], axis=0)
-        return flat, added([figures for _, figures in found])
+        return flattened(gradients), added([figures for _, figures in found])
 
     def _updated_by(
         self, parameters: State, slots: State, flat: tf.Tensor, rate: tf.Tensor
     ) -> tuple[State, State]:
-        names = sorted(parameters)
-        pieces = tf.split(flat, [parameters[name].shape.num_elements() for name in names])
-        shaped = {
-            name: tf.reshape(piece, parameters[name].shape) for name, piece in zip(names, pieces, strict=True)
-        }
-        return self._updated(parameters, slots, [shaped], rate)
+        return self._updated(parameters, slots, [shaped(flat, parameters)], rate)
 
     def _part_gradients(
         self,

@@ -229,7 +229,7 @@ class Text:
 
 @dataclass(frozen=True)
 class _Draw:
-    """How a character is drawn, as the model reads it (trainers.generation.Draw, without TensorFlow)."""
+    """How a character is drawn, as the model reads it (trainers.sampling.Draw, without TensorFlow)."""
 
     temperature: float
     top_k: int

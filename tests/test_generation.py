@@ -11,8 +11,9 @@ from cluster.artefact import Draft
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
 from trainers.characters import Alphabet
-from trainers.generation import CHUNK, KIND, LANES, CharacterModel, Draw
+from trainers.generation import CHUNK, KIND, LANES, CharacterModel
 from trainers.recurrent import Recurrent
+from trainers.sampling import Draw
 
 ALPHABET = Alphabet(" abcdefghijklmnop.")
 

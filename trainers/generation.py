@@ -5,8 +5,8 @@ code, readable by anything that reads numpy. A SavedModel of the same loop was a
 to be traced for each number of sequences. The loops over characters run inside graphs that XLA compiles
 once for each number of sequences (rounded up to a power of two), so the cost of a character is constant.
 
-Each sequence has its own stream of random numbers, a pure function of (seed, sequence, position): neither
-the sequences beside it nor the chunks it is made in change it.
+How a character is drawn is `trainers.sampling`'s: neither the sequences beside it nor the chunks a text is
+made in change it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from trainers.characters import Alphabet
 from trainers.language_settings import KIND
 from trainers.model_files import MODEL, PARAMETERS, reading, write_parameters
 from trainers.recurrent import Recurrent
+from trainers.sampling import Draw, check_sampling, drawn, uniform
 
 FORMAT = 1
 CHUNK = 256  # characters a call of the compiled loops; calls of 64 cost a quarter more a character
@@ -65,15 +66,6 @@ class Carry:
         """All of it in 24 + 4 count + 4 state.size bytes; `CharacterModel.carry` reads them."""
         head = CARRY.pack(self.position, self.seed % 2**64, self.first, self.count)
         return head + self.last.astype("<i4").tobytes() + self.state.astype("<f4").tobytes()
-
-
-@dataclass(frozen=True)
-class Draw:
-    """How the next character is drawn; see `CharacterModel.step`."""
-
-    temperature: float = 0.7
-    top_k: int = 0
-    top_p: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -196,7 +188,7 @@ class CharacterModel:
             raise UsageError(f"A length of {length} characters cannot be generated; give 0 or more.")
         if chunk < 1:
             raise UsageError(f"Chunks of {chunk} characters cannot be made; give at least 1.")
-        _check_sampling(temperature, top_k, top_p)
+        check_sampling(temperature, top_k, top_p)
         carry = self.start(seed_text, seed=seed, count=count)
         return self._chunks(carry, length, chunk, temperature, top_k, top_p)
 
@@ -243,7 +235,7 @@ class CharacterModel:
         """
         if n < 0:
             raise UsageError(f"{n} characters cannot be generated; give 0 or more.")
-        _check_sampling(temperature, top_k, top_p)
+        check_sampling(temperature, top_k, top_p)
         if carry.count > LANES:
             return self._step_in_parts(carry, n, temperature=temperature, top_k=top_k, top_p=top_p)
         draw = Draw(temperature, top_k, top_p)
@@ -265,7 +257,7 @@ class CharacterModel:
         if n < 0:
             raise UsageError(f"{n} characters cannot be generated; give 0 or more.")
         for draw in draws:
-            _check_sampling(draw.temperature, draw.top_k, draw.top_p)
+            check_sampling(draw.temperature, draw.top_k, draw.top_p)
         rows = [(carry.seed, carry.first, carry.position) for carry in carries]
         texts, state, last = self._advance(
             np.concatenate([carry.state for carry in carries], axis=1),
@@ -327,7 +319,7 @@ class CharacterModel:
                 self.parameters,
                 tf.constant(last),
                 tf.constant(state),
-                tf.constant(_uniform(seeds, firsts, positions + np.uint64(begin))),
+                tf.constant(uniform(seeds, firsts, positions + np.uint64(begin), CHUNK)),
                 tf.constant(steps, tf.int32),
                 tf.constant(temperature),
                 tf.constant(top_k),
@@ -477,7 +469,7 @@ class CharacterModel:
             logits, state = self._logits(parameters, prepared, last, state)
             known = logits[:, 1:]  # without the unknown character
             cold = tf.argmax(known, axis=-1, output_type=tf.int32)
-            warm = _drawn(known, random[t], temperature, (top_k, top_p) if filtered else None)
+            warm = drawn(known, random[t], temperature, (top_k, top_p) if filtered else None)
             last = tf.where(temperature > 0, warm, cold) + 1
             return t + 1, last, state, made.write(t, last)
 
@@ -485,47 +477,6 @@ class CharacterModel:
             lambda t, *_: t < steps, body, (tf.constant(0), last, state, made), maximum_iterations=CHUNK
         )
         return made.stack(), last, state
-
-
-def _drawn(
-    logits: tf.Tensor, uniform: tf.Tensor, temperature: tf.Tensor, kept: tuple[tf.Tensor, tf.Tensor] | None
-) -> tf.Tensor:
-    """An index for each row of logits [rows, n]: where the cumulated probabilities pass `uniform`.
-
-    `temperature` and what is `kept` (top_k, top_p) have one value a row.
-    """
-    indices = None
-    n = logits.shape[-1]
-    if kept is not None:
-        logits, indices = tf.math.top_k(logits, n)  # sorted, the first of equals first
-    # The floor keeps 0 / temperature a number where denormals are flushed; at it, all but the best are 0.
-    scaled = (logits - tf.reduce_max(logits, axis=-1, keepdims=True)) / tf.maximum(temperature, 1e-20)[
-        :, None
-    ]
-    weights = tf.exp(scaled)
-    # One product with a triangle is the running sum, without a loop inside the loop.
-    triangle = tf.linalg.band_part(tf.ones([n, n]), 0, -1)
-    if kept is not None:
-        top_k, top_p = kept
-        weights = tf.where(tf.range(n) < top_k[:, None], weights, 0.0)
-        sums = weights @ triangle
-        weights = tf.where(sums - weights < top_p[:, None] * sums[:, -1:], weights, 0.0)
-    sums = weights @ triangle
-    hit = tf.logical_and(sums >= uniform[:, None] * sums[:, -1:], weights > 0)
-    first = tf.argmax(tf.cast(hit, tf.int32), axis=-1, output_type=tf.int32)
-    # Rounding could leave no hit; the likeliest is then as good as any.
-    best = tf.argmax(weights, axis=-1, output_type=tf.int32)
-    chosen = tf.where(tf.reduce_any(hit, axis=-1), first, best)
-    return chosen if indices is None else tf.gather(indices, chosen, batch_dims=1)
-
-
-def _check_sampling(temperature: float, top_k: int, top_p: float) -> None:
-    if not 0 <= temperature < math.inf:
-        raise UsageError(f"The temperature is {temperature}; give 0 (the most likely character) or more.")
-    if top_k < 0:
-        raise UsageError(f"top_k is {top_k}; give 0 (all characters) or more.")
-    if not 0 < top_p <= 1:
-        raise UsageError(f"top_p is {top_p}; give a share above 0 and up to 1 (all characters).")
 
 
 def _lanes(count: int) -> int:
@@ -538,20 +489,3 @@ def _padded(values: np.ndarray, lanes: int) -> np.ndarray:
     axis = 0 if values.ndim == 1 else 1
     widths = [(0, lanes - values.shape[axis] if each == axis else 0) for each in range(values.ndim)]
     return np.pad(values, widths)
-
-
-def _uniform(seeds: np.ndarray, rows: np.ndarray, positions: np.ndarray) -> npt.NDArray[np.float32]:
-    """Random numbers in (0, 1), [CHUNK, rows]: a pure function of seed, row and position (SplitMix64), each
-    uint64 [rows]."""
-    with np.errstate(over="ignore"):
-        keys = _mixed(seeds + _mixed(rows + np.uint64(1)))
-        steps = positions + np.arange(CHUNK, dtype=np.uint64)[:, None]
-        mixed = _mixed(keys[None, :] + (steps + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
-    # 23 bits and a half: never 0, never 1, exact in float32.
-    return ((mixed >> np.uint64(41)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-23)
-
-
-def _mixed(value: Any) -> Any:
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))

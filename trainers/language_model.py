@@ -307,18 +307,13 @@ class CharacterLanguageModel(Synchronous):
         return parameters, slots, *sums
 
     def _of_parts(
-        self,
-        parameters: State,
-        count: tf.Tensor,
-        inputs: tf.Tensor,
-        targets: tf.Tensor,
-        weights: tf.Tensor,
-        carry: tf.Tensor,
-        starts: tf.Tensor,
+        self, parameters: State, count: tf.Tensor, *batch: tf.Tensor
     ) -> tuple[list[State], tf.Tensor, tf.Tensor]:
-        """The gradients of each part of a batch, the sum of all losses, and the carry of all rows."""
+        """The gradients of each part of a batch, as `_part_gradients` takes it; the sum of all losses,
+        and the carry of all rows."""
         carried = self.settings.carry == "streams"
-        batch = (inputs, targets, weights, carry, *((starts,) if carried else ()))
+        *_, carry, _ = batch
+        batch = batch if carried else batch[:-1]
         found = [
             self._gradients(parameters, count, *part) for part in self.micro.cut(batch, (1,) * len(batch))
         ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -227,7 +227,7 @@ class SequenceLearner(Synchronous):
             for each, axis in zip(self._padded(numbers), self._axes, strict=True)
         ]
         found: tuple[tf.Tensor, tuple[Any, ...]] = self._flat_gradients(
-            parameters, *rows, tf.constant(float(len(numbers))), key
+            parameters, rows, tf.constant(float(len(numbers))), key
         )
         return found
 
@@ -242,28 +242,24 @@ class SequenceLearner(Synchronous):
         key: tf.Tensor,
     ) -> tuple[State, State, tuple[tf.Tensor, ...]]:
         real = tf.maximum(tf.reduce_sum(tf.cast(lengths > 0, tf.float32)), 1.0)
-        found = self._of_parts(parameters, frames, labels, lengths, real, key)
+        found = self._of_parts(parameters, (frames, labels, lengths), real, key)
         updated, moved = self._update(parameters, slots, [gradients for gradients, _ in found], rate)
         return updated, moved, added([figures for _, figures in found])
 
     def _of_parts(
-        self,
-        parameters: State,
-        frames: tf.Tensor,
-        labels: tf.Tensor,
-        lengths: tf.Tensor,
-        real: tf.Tensor,
-        key: tf.Tensor,
+        self, parameters: State, batch: Sequence[tf.Tensor], real: tf.Tensor, key: tf.Tensor
     ) -> list[tuple[State, tuple[tf.Tensor, ...]]]:
-        parts = self.micro.cut((frames, labels, lengths), self._axes)
+        parts = self.micro.cut(batch, self._axes)
         return [
             self._gradients(parameters, *part, real, own)
             for part, own in zip(parts, self.micro.keys(key), strict=True)
         ]
 
-    def _flattened(self, parameters: State, *batch: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+    def _flattened(
+        self, parameters: State, batch: Sequence[tf.Tensor], real: tf.Tensor, key: tf.Tensor
+    ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
         """The gradients of all parts in one vector, in the order of their names."""
-        found = self._of_parts(parameters, *batch)
+        found = self._of_parts(parameters, batch, real, key)
         gradients = added([gradients for gradients, _ in found])
         return flattened(gradients), added([figures for _, figures in found])
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.ports import free_port
 from tests.thread_group import ThreadGroup, in_threads
 from trainers import group as groups
 from trainers.group import (
@@ -215,12 +215,7 @@ def test_two_processes_on_one_machine_exchange_through_its_memory() -> None:
         "assert total.shape == (500, 100) and (total == 4.0).all()\n"
         "print('done')\n"
     )
-    held = [socket.socket() for _ in range(2)]
-    for each in held:
-        each.bind(("127.0.0.1", 0))
-    addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in held]
-    for each in held:
-        each.close()
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
     started = []
     for rank in range(2):
         task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}

@@ -222,7 +222,7 @@ def test_the_number_of_workers_changes_neither_order_nor_result(tmp_path: Path, 
     seen = sorted(index for learner in learners for index in learner.seen)
     assert seen == list(range(21))
     assert all(learner.seen == sorted(learner.seen) for learner in learners)
-    assert all(learner.group and learner.group.size == workers for learner in learners)
+    assert all(learner.group.size == workers for learner in learners)
 
 
 def test_training_goes_on_with_another_number_of_workers(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 
 from cluster.folder import Folder
+from tests.ports import free_port
 from trainers.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow  # every start imports TensorFlow
@@ -26,12 +26,7 @@ WITHIN = 60.0  # seconds in which those who are left must end
 
 
 def start(kind: str, folder: Path, workers: int, seconds: float) -> list[subprocess.Popen[str]]:
-    held = [socket.socket() for _ in range(workers)]
-    for each in held:
-        each.bind(("127.0.0.1", 0))
-    addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in held]
-    for each in held:
-        each.close()
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(workers)]
     folder.mkdir(exist_ok=True)
     started = []
     for rank in range(workers):

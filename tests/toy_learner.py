@@ -14,7 +14,7 @@ import numpy as np
 from cluster.artefact import Input
 from cluster.errors import WordloomError
 from cluster.folder import FileRecord, Folder
-from trainers.group import Group
+from trainers.group import Group, LocalGroup
 from trainers.loop import Arrays, History
 from trainers.stream import Block, Ids, shuffled
 
@@ -53,7 +53,7 @@ class ToyLearner:
         self.stream = ToyStream(settings.get("blocks", 7))
         self.blocks_per_exchange = settings.get("exchange", 3)
         self.synchronous = False
-        self.group: Group | None = None
+        self.group: Group = LocalGroup()
         self.seen: list[int] = []
 
     def initial(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from trainers.sequence_labeller import SequenceLabeller
 from trainers.skipgram import SkipGram
 from trainers.stream import Block
 
-SETTINGS = EmbeddingsSettings(
+SKIPGRAM = EmbeddingsSettings(
     vector_size=8,
     window=2,
     subsample=0.0,
@@ -39,8 +39,6 @@ SETTINGS = EmbeddingsSettings(
     epochs=3,
     learning_rate=0.1,
 )
-
-
 LABELLER = LabellingSettings(
     units=12, batch=8, block_batches=1, exchange_blocks=2, epochs=3, learning_rate=0.02, dropout=0.2
 )
@@ -50,8 +48,8 @@ def learner(kind: str, seconds: float) -> Any:
     """A learner whose blocks take a while."""
     made: Any
     if kind == "skipgram":
-        stream = TopicStream(size=SETTINGS.block_tokens)
-        made = SkipGram(stream, WORDS, stream.counts, SETTINGS)
+        stream = TopicStream(size=SKIPGRAM.block_tokens)
+        made = SkipGram(stream, WORDS, stream.counts, SKIPGRAM)
     else:
         made = SequenceLabeller(unsplit(sequences(True)), LABELLER)
     run = made.run

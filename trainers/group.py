@@ -118,9 +118,11 @@ class CollectiveGroup:
         told = []
         for array in arrays:
             numbers = np.ascontiguousarray(array)
-            bits = numbers.view(np.int64 if numbers.itemsize == 8 else np.int32)
-            same = np.asarray(self._sum(bits if self.rank == 0 else np.zeros_like(bits)))
-            told.append(self._like(array, same.view(numbers.dtype)))
+            bits = np.zeros(-(-numbers.nbytes // 8), np.int64)
+            if self.rank == 0:
+                bits.view(np.uint8)[: numbers.nbytes] = numbers.reshape(-1).view(np.uint8)
+            same = np.asarray(self._sum(bits)).view(np.uint8)[: numbers.nbytes]
+            told.append(self._like(array, same.view(numbers.dtype).reshape(numbers.shape)))
         return told
 
     def first(self, work: Callable[[], None]) -> None:

@@ -35,7 +35,7 @@ from trainers.optimiser import Adam, clipped, global_norm
 from trainers.recurrent import Recurrent
 from trainers.state import State, joined, parts, saved
 from trainers.stream import Block, CharacterStream, Stream
-from trainers.synchronous import Lockstep, Synchronous, flattened, shaped
+from trainers.synchronous import Lockstep, Synchronous, flattened
 from trainers.windows import Windows, cut_streams, cut_windows
 
 ALPHABET_CHARACTERS = 20_000_000  # of so many at most the characters are counted, for alphabet and manifest
@@ -102,7 +102,7 @@ class CharacterLanguageModel(Synchronous):
 
     def make_graphs(self) -> None:
         # XLA: 1.8 times the characters a second at 16 x 32, 1.5 times at 32 x 64; about 4 s to compile.
-        self.micro = Microbatches(self.settings.batch, self.network, True, self.workers)
+        self.micro = Microbatches(self.settings.batch, self.network, True, self.group)
         self._gradients = self.micro.part(self._part_gradients)
         self._update = self.micro.part(self._updated)
         self._train = self.micro.step(self._train_batches)
@@ -137,14 +137,14 @@ class CharacterLanguageModel(Synchronous):
         began = time.process_time()
         planned = []
         for block in blocks:
-            if not self.workers.rank:  # all workers read the same blocks
+            if not self.group.rank:  # all workers read the same blocks
                 sums["characters"] += len(block)
                 sums["unknown_characters"] += int((block.values[block.start : block.stop] == UNKNOWN).sum())
             rate = tf.constant(self.rate(block.index, total_blocks), tf.float32)
             planned += [(windows, rate) for windows in self.windows(block).parts(self.settings.windows)]
-        with Lockstep(self.workers, sum(len(windows) for windows, _ in planned), parameters) as lockstep:
+        with Lockstep(self.group, sum(len(windows) for windows, _ in planned), parameters) as lockstep:
             for windows, rate in planned:
-                if self.workers.size == 1:
+                if self.group.size == 1:
                     arrays = map(tf.constant, windows.arrays(self.settings.windows))
                     parameters, slots, *figures = self._train(parameters, slots, *arrays, rate)
                 else:
@@ -351,11 +351,6 @@ class CharacterLanguageModel(Synchronous):
         norm = global_norm(gradients)
         gradients = clipped(gradients, self.settings.clip, self.settings.clip_by)
         return *self.adam.update(parameters, gradients, slots, rate), norm
-
-    def _updated_by(
-        self, parameters: State, slots: State, flat: tf.Tensor, rate: tf.Tensor
-    ) -> tuple[State, State, tf.Tensor]:
-        return self._updated(parameters, slots, [shaped(flat, parameters)], rate)
 
     def _window_losses(
         self,

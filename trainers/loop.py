@@ -52,7 +52,7 @@ class Learner(Protocol):
     stream: Stream
     blocks_per_exchange: int  # independent of the number of workers; an interval should take seconds
     synchronous: bool  # the workers add up the gradients of every batch, else each trains blocks of its own
-    group: Group | None  # those who train together; the loop says so before it asks for a state
+    group: Group  # those who train together; the loop says so before it asks for a state
 
     def initial(self) -> State:
         """The state before the first block; the same on every worker."""

@@ -24,7 +24,7 @@ from trainers.sequence_settings import SequenceSettings
 from trainers.sequences import Sequences, SequenceStream
 from trainers.state import State, joined, parts, saved
 from trainers.stream import Block, Ids
-from trainers.synchronous import Lockstep, Synchronous, flattened, shaped
+from trainers.synchronous import Lockstep, Synchronous, flattened
 
 OPTIMISERS: dict[str, Adam | RMSProp] = {"rmsprop": RMSProp(), "adam": Adam()}
 AVERAGE = "average/"  # the slots that hold the running mean of the weights
@@ -69,7 +69,7 @@ class SequenceLearner(Synchronous):
         self.make_graphs()
 
     def make_graphs(self) -> None:
-        self.micro = Microbatches(self.settings.batch, self.network, self.xla, self.workers)
+        self.micro = Microbatches(self.settings.batch, self.network, self.xla, self.group)
         self._gradients = self.micro.part(self._part_gradients)
         self._update = self.micro.part(self._updated)
         self._train = self.micro.step(self._train_batch)
@@ -122,9 +122,9 @@ class SequenceLearner(Synchronous):
         parameters, slots = parts(state)
         steps = list(self._steps(blocks, total_blocks))
         sums = np.zeros(3)
-        with Lockstep(self.workers, len(steps), parameters) as lockstep:
+        with Lockstep(self.group, len(steps), parameters) as lockstep:
             for numbers, rate, key in steps:
-                if self.workers.size == 1:
+                if self.group.size == 1:
                     parameters, slots, figures = self._train(
                         parameters, slots, *self._batch(numbers), rate, key
                     )
@@ -262,11 +262,6 @@ class SequenceLearner(Synchronous):
         found = self._of_parts(parameters, batch, real, key)
         gradients = added([gradients for gradients, _ in found])
         return flattened(gradients), added([figures for _, figures in found])
-
-    def _updated_by(
-        self, parameters: State, slots: State, flat: tf.Tensor, rate: tf.Tensor
-    ) -> tuple[State, State]:
-        return self._updated(parameters, slots, [shaped(flat, parameters)], rate)
 
     def _part_gradients(
         self,

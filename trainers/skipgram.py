@@ -79,6 +79,8 @@ class State:
 class SkipGram:
     """Skip-gram embeddings of a vocabulary: `words` [V] with `counts` int64 [V], ``<unk>`` at 0."""
 
+    synchronous = False
+
     def __init__(
         self, stream: Stream, words: Sequence[str], counts: npt.ArrayLike, settings: EmbeddingsSettings
     ) -> None:
@@ -88,8 +90,7 @@ class SkipGram:
         self.counts = np.asarray(counts, np.int64)
         self.settings = settings
         self.blocks_per_exchange = settings.blocks_per_exchange
-        self.synchronous = False
-        self.group: Group | None = None
+        self.group: Group | None = None  # not told yet: arrays to load stay their giver's
         objective: Any = NegativeSampling
         if settings.loss == "nce":
             from trainers.noise_contrastive import NoiseContrastive  # with numba, which takes 60 MB

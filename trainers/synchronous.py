@@ -22,26 +22,29 @@ class Synchronous(ABC):
     """What such learners share (see `trainers.loop.Learner`)."""
 
     synchronous = True
-    _group: Group | None = None
+    _group: Group = LocalGroup()
 
     @property
-    def group(self) -> Group | None:
+    def group(self) -> Group:
         return self._group
 
     @group.setter
-    def group(self, group: Group | None) -> None:
-        before, self._group = self.workers, group
-        if (before.rank, before.size) != (self.workers.rank, self.workers.size):
+    def group(self, group: Group) -> None:
+        before, self._group = self._group, group
+        if (before.rank, before.size) != (group.rank, group.size):
             self.make_graphs()
-
-    @property
-    def workers(self) -> Group:
-        """The group, or that of one where the loop has not said."""
-        return self._group or LocalGroup()
 
     @abstractmethod
     def make_graphs(self) -> None:
-        """Makes the graphs of one of the `workers`, by its place among them."""
+        """Makes the graphs of a worker, by its place in the group."""
+
+    @abstractmethod
+    def _updated(self, parameters: State, slots: State, of_parts: list[State], rate: tf.Tensor) -> Any:
+        """Parameters and slots after a step by the sum of the gradients `of_parts`, and what it tells."""
+
+    def _updated_by(self, parameters: State, slots: State, flat: tf.Tensor, rate: tf.Tensor) -> Any:
+        """`_updated` by the gradients of all workers in one vector."""
+        return self._updated(parameters, slots, [shaped(flat, parameters)], rate)
 
     def exchange(self, state: State, group: Group, weight: float) -> State:
         """Worker 0's state. All have the same; machines that round differently do not part."""

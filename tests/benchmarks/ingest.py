@@ -108,7 +108,7 @@ def measure_plain(dump: Path, runs: Runs, rounds: int, notes: dict[str, Any]) ->
     for number in range(rounds):
         floor = decompress(dump)
         lean.append(runs.ingest(dump, REFERENCE, 2))
-        alone, both = (runs.ingest(dump, REFERENCE, workers, looks=False).wall for workers in (1, 2))
+        alone = runs.ingest(dump, REFERENCE, 1)
         text = runs.ingest(dump, WITH_TEXT, 2)
         plain, tokens = straightforward(dump)
         if abs(tokens - lean[-1].tokens) > tokens / 1000:
@@ -117,15 +117,15 @@ def measure_plain(dump: Path, runs: Runs, rounds: int, notes: dict[str, Any]) ->
         ratios["cpu_ratio_to_bz2"].append(lean[-1].cpu / floor)
         ratios["cpu_ratio_to_bz2_with_text"].append(text.cpu / floor)
         ratios["speedup_over_plain"].append(plain / lean[-1].cpu)
-        walls.append((alone, both))
+        walls.append((alone.wall, lean[-1].wall))
         shares = ", ".join(f"{role} {each / floor:.2f}" for role, each in sorted(lean[-1].shares.items()))
         print(
             f"round {number + 1}: CPU s: bz2 {floor:.2f}, ingest {lean[-1].cpu:.2f} (of bz2: {shares}), "
-            f"with text {text.cpu:.2f}, straightforward {plain:.2f}; wall seconds: "
-            f"1 worker {alone:.2f}, 2 workers {both:.2f}",
+            f"1 worker {alone.cpu:.2f}, with text {text.cpu:.2f}, straightforward {plain:.2f}; wall seconds: "
+            f"1 worker {alone.wall:.2f}, 2 workers {lean[-1].wall:.2f}",
             flush=True,
         )
-    fastest = min(both for _, both in walls)
+    fastest = min(run.wall for run in lean)
     notes["speedup_over_plain_in_wall_seconds"] = round(plain / fastest, 2)
     notes["wall_seconds_2_workers"] = statistics.median(two for _, two in walls)
     notes["bytes_per_cpu_s"] = dump.stat().st_size / statistics.median(run.cpu for run in lean)
@@ -141,7 +141,7 @@ def measure_plain(dump: Path, runs: Runs, rounds: int, notes: dict[str, Any]) ->
 def measure_one_core(dump: Path, scratch: Path, rounds: int, notes: dict[str, Any]) -> dict[str, float]:
     with Runs(scratch, one_core=True) as runs:
         runs.ingest(dump, REFERENCE, 1)  # fills the caches
-        walls = [runs.ingest(dump, REFERENCE, 1, looks=False).wall for _ in range(rounds)]
+        walls = [runs.ingest(dump, REFERENCE, 1).wall for _ in range(rounds)]
     print(f"wall seconds, all on one core: {', '.join(f'{each:.2f}' for each in walls)}", flush=True)
     return {"scaling_from_one_core": statistics.median(walls) / notes["wall_seconds_2_workers"]}
 

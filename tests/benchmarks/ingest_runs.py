@@ -8,15 +8,13 @@ What a run took is counted from the first split to the published manifest (the r
 it is counted by itself): the CPU of the whole process tree (the driver, Ray's own processes idle or not, the
 workers) as /proc has it. A worker's own start, with its imports, ends where its first split begins; the
 worker notes that moment, and what it has had behind each split, because it may be gone when the tree is
-looked at. The looking is done from outside and not counted; it takes some 5 % of a core, so runs whose wall
-time counts are not looked at.
+looked at. The looking is done from outside and not counted.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -44,7 +42,7 @@ NOTES = "WORDLOOM_BENCHMARK_NOTES"  # the folder where workers note their moment
 @dataclass(frozen=True)
 class Run:
     """One ingest: CPU and wall seconds from the first split to the manifest; the CPU before, by process, and
-    of the report that is drawn behind. Without looks there is no CPU.
+    of the report that is drawn behind.
     """
 
     cpu: float
@@ -84,7 +82,7 @@ class Runs:
         self._notes = scratch / "notes"
         self._looks: list[tuple[float, dict[int, float]]] = []
         self._peak = 0
-        self._with_memory = self._with_looks = False
+        self._with_memory = False
         self._over = threading.Event()
 
     def __enter__(self) -> Runs:
@@ -112,28 +110,19 @@ class Runs:
         self._over.set()
         self._looking.join()
 
-    def ingest(
-        self,
-        dump: Path,
-        settings: IngestSettings,
-        workers: int | None,
-        looks: bool = True,
-        memory: bool = False,
-    ) -> Run:
-        """`looks` has the CPU of the tree taken, `memory` the peak of its memory too, at some cost to the
-        seconds."""
+    def ingest(self, dump: Path, settings: IngestSettings, workers: int | None, memory: bool = False) -> Run:
+        """`memory` has the peak of the tree's memory taken too, at some cost to the seconds."""
         for note in self._notes.iterdir():
             note.unlink()
         output = self._scratch / "corpus"
         shutil.rmtree(output, ignore_errors=True)
-        self._looks, self._peak, self._with_memory, self._with_looks = [], 0, memory, looks
-        self._look()
+        self._looks, self._peak, self._with_memory = self._looks[-1:], 0, memory
         assert self._process.stdin is not None
         order = {"dump": str(dump), "output": str(output), "settings": dataclasses.asdict(settings)}
         self._process.stdin.write(json.dumps({**order, "workers": workers}) + "\n")
         self._process.stdin.flush()
         answer = self._answer()
-        self._with_memory = self._with_looks = False
+        self._with_memory = False
         self._look()
         return self._reckoned(answer)
 
@@ -158,7 +147,7 @@ class Runs:
             role = "workers" if pid in first else "driver" if pid == self._process.pid else "Ray"
             shares[role] += each
         return Run(
-            cpu=sum(taken.values()) if len(self._looks) > 2 else math.nan,
+            cpu=sum(taken.values()),
             wall=ended - began,
             before=before,
             report=report,
@@ -178,8 +167,7 @@ class Runs:
 
     def _look_on(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
-            if self._with_looks:
-                self._look()
+            self._look()
 
     def _look(self) -> None:
         pids = descendants(self._process.pid)

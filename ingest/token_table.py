@@ -68,11 +68,15 @@ class TokenTable:
                 self._grow()
         return numbers, counts
 
-    def dictionary(self) -> pa.Array:
-        """The distinct tokens: a pa.StringArray."""
-        ends = self._ends[: self._entries + 1]
-        letters = pa.py_buffer(self._letters[: ends[-1]].tobytes())
-        return pa.StringArray.from_buffers(self._entries, pa.py_buffer(ends.astype(np.int32)), letters)
+    def __len__(self) -> int:
+        return self._entries
+
+    def dictionary(self, first: int = 0) -> pa.Array:
+        """The distinct tokens from entry `first` on: a pa.StringArray."""
+        ends = self._ends[first : self._entries + 1]
+        letters = pa.py_buffer(self._letters[ends[0] : ends[-1]].tobytes())
+        ends = pa.py_buffer((ends - ends[0]).astype(np.int32))
+        return pa.StringArray.from_buffers(self._entries - first, ends, letters)
 
     def spans(self, many: int) -> npt.NDArray[np.int32]:
         """Where the `many` tokens of the last `add` stand in its data: [many, 2], the first byte and the one

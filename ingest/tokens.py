@@ -28,7 +28,7 @@ import functools
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,9 @@ import pyarrow.compute as pc
 
 from cluster.errors import UsageError
 from ingest.settings import NORMAL_FORMS, TOKENISERS
+
+if TYPE_CHECKING:
+    from ingest.token_table import TokenTable
 
 # Bytes of text that are worked on at once: small enough for the second-level cache.
 BATCH_BYTES = 1 << 18
@@ -105,9 +108,24 @@ class Tokeniser:
 
     def encode(self, texts: Sequence[str]) -> Tokens:
         """The tokens of the texts, in order, with one dictionary over all of them."""
+        table = self.table()
+        indices, offsets = self.add(table, texts)
+        dictionary = table.dictionary()
+        if not self._reference:
+            indices, dictionary = self._normalised(indices, dictionary)
+        return Tokens(indices, offsets, dictionary)
+
+    def table(self) -> TokenTable:
+        """An empty table for this tokeniser's tokens."""
         from ingest.token_table import TokenTable  # numba takes 0.3 s to load; most that import this never do
 
-        table = TokenTable(_REFERENCE_PAIRS if self._reference else _PAIRS, self._fold)
+        return TokenTable(_REFERENCE_PAIRS if self._reference else _PAIRS, self._fold)
+
+    def add(
+        self, table: TokenTable, texts: Iterable[str]
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        """The texts' tokens as entries of a table of ours, which grows by those that are new, and where each
+        text ends: int32[n] and int64[texts + 1]. The table holds words before they are `normal`."""
         numbers, lengths = [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
         for batch in _batches(texts):
             data = b"\n".join([*batch, b""])
@@ -115,18 +133,12 @@ class Tokeniser:
             found, counts = table.add(data, self._classified(data), stops)
             numbers.append(found)
             lengths.append(counts)
-        offsets = np.cumsum(np.concatenate(lengths))
-        indices, dictionary = np.concatenate(numbers), table.dictionary()
-        if not self._reference:
-            indices, dictionary = self._normalised(indices, dictionary)
-        return Tokens(indices, offsets, dictionary)
+        return np.concatenate(numbers), np.cumsum(np.concatenate(lengths))
 
     def spans(self, text: str) -> npt.NDArray[np.int64]:
         """Where the tokens of `split(text)` stand in the text as it was given: [tokens, 2], the first
         character and the one behind the last (code points)."""
-        from ingest.token_table import TokenTable
-
-        table = TokenTable(_REFERENCE_PAIRS if self._reference else _PAIRS, self._fold)
+        table = self.table()
         data = text.encode("utf-8", "surrogatepass") + b"\n"
         numbers, _ = table.add(data, self._classified(data), np.array([len(data)]))
         begun = np.cumsum((np.frombuffer(data, np.uint8) & 0xC0) != 0x80)  # characters, up to each byte
@@ -151,12 +163,15 @@ class Tokeniser:
         words: list[str] = dictionary.filter(odd).to_pylist()
         if not words:
             return indices, dictionary
-        normal = pa.array([self._normal(word) for word in words], pa.string())
+        normal = pa.array([self.normal(word) for word in words], pa.string())
         merged = pc.replace_with_mask(dictionary, odd, normal).dictionary_encode()
         moved: npt.NDArray[np.int32] = merged.indices.to_numpy()
         return moved[indices], merged.dictionary
 
-    def _normal(self, word: str) -> str:
+    def normal(self, word: str) -> str:
+        """A word of a table as it stands among the tokens."""
+        if word.isascii():
+            return word
         word = word.replace("’", "'").replace("\u00ad", "")
         if self.lower_case:
             word = word.lower()

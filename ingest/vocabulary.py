@@ -8,7 +8,9 @@ order of the code points.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +25,7 @@ from cluster.errors import WordloomError
 from cluster.folder import FileRecord, Folder
 from cluster.progress import Reporter
 from ingest.settings import VocabularySettings
-from ingest.tokens import Tokens
+from ingest.tokens import Tokeniser, Tokens
 
 KIND = "vocabulary"
 FILE = "vocabulary.parquet"
@@ -35,6 +37,7 @@ OUTPUT_VERSION = 1
 SCHEMA = pa.schema([("token", pa.string()), ("count", pa.int64())])
 BATCH_ROWS = 1 << 16  # rows of one run in memory at once: some 2 MB
 FAN_IN = 64  # runs merged at once: some 150 MB
+MOST_REMEMBERED = 1 << 16  # words of a `Numbering`: some 3 MB
 
 
 class Vocabulary:
@@ -92,6 +95,33 @@ class Vocabulary:
         found = pc.index_in(dictionary, value_set=pa.array(self.tokens, pa.string()))
         numbers: npt.NDArray[np.int32] = pc.fill_null(found, 0).to_numpy(zero_copy_only=False)
         return numbers.astype(np.int32, copy=False)
+
+
+class Numbering:
+    """Texts to numbers of a vocabulary, a few texts at a time; safe from any number of threads.
+
+    It remembers the words it saw, for words come again: a call normalises and looks up those that are new,
+    and makes no table of its own (a text of 128 words, caches emptied: .045 ms in place of .114).
+    """
+
+    def __init__(self, tokeniser: Tokeniser, vocabulary: Vocabulary) -> None:
+        self._tokeniser = tokeniser
+        self._vocabulary = vocabulary
+        self._lock = threading.Lock()
+        self._table = tokeniser.table()
+        self._numbers = np.zeros(0, np.int32)  # of each entry of the table
+
+    def __call__(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+        """int32[tokens] of each text: the numbers of its tokens, 0 for those not in the vocabulary."""
+        with self._lock:
+            if len(self._table) > MOST_REMEMBERED:
+                self._table, self._numbers = self._tokeniser.table(), np.zeros(0, np.int32)
+            entries, offsets = self._tokeniser.add(self._table, texts)
+            if len(self._table) > len(self._numbers):
+                words = map(self._tokeniser.normal, self._table.dictionary(len(self._numbers)).to_pylist())
+                self._numbers = np.append(self._numbers, self._vocabulary.numbers(words))
+            found = self._numbers[entries]
+        return [found[first:end] for first, end in pairwise(offsets)]
 
 
 def run_of(tokens: Tokens) -> pa.Table:

@@ -92,6 +92,9 @@ class Replica:
         _stay_on_loopback()
         if _in_actor():
             os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # before TensorFlow takes all of a GPU that others use
+            # A call is small: two threads read 16 texts in 8.6 ms in place of 11.2, for 15.9 of CPU; 16 lanes
+            # of text they made no faster, for half as much again. Replicas use more cores.
+            os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
             if settings.profile == DEFAULT:
                 os.nice(NICER)  # Serve's proxy goes first where cores are short; before the model's threads
         if settings.access_log_share:

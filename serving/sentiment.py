@@ -6,6 +6,7 @@ words are padded to one of `STEPS`, texts to one of `LANES`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,6 +22,7 @@ STEPS = (64, 128, 256, 512, 1024)
 LANES = (1, 4, 16)
 PLACES = 4096  # steps times lanes at most: 16 texts of 256 words, 4 of 1,024
 MOST_WORDS = STEPS[-1]
+MOST_AT_ONCE = 1 << 14  # characters that are cut in the loop: some 1 ms where all words are new
 EXAMPLE = "A wonderful film. Nobody could claim that the plot was dull."
 
 
@@ -66,6 +68,7 @@ class Reading:
 @dataclass(frozen=True)
 class _Asked:
     text: str
+    rows: npt.NDArray[np.int32]
     trajectory: bool
 
 
@@ -97,15 +100,25 @@ class Sentiment:
     def read(self, texts: Sequence[str], trajectory: bool = False) -> list[Reading]:
         """What each text is read as. Of one with more than MOST_WORDS words the last ones are read: reviews
         come to their point at the end, and the models are trained on it."""
-        return self._batch.together([_Asked(text, trajectory) for text in texts])
+        return self._batch.together(self._asked(texts, trajectory))
 
     async def judge(self, texts: Sequence[str], trajectory: bool = False) -> list[Reading]:
         """`read` for a coroutine, which it does not hold up."""
-        return await self._batch.soon([_Asked(text, trajectory) for text in texts])
+        # The loop cuts texts into words while the model reads others; in the model's thread, cutting 16 texts
+        # waited 2.4 ms for the loop to let go of the interpreter (of 16 ms a call).
+        if sum(map(len, texts)) <= MOST_AT_ONCE:
+            asked = self._asked(texts, trajectory)
+        else:
+            asked = await asyncio.to_thread(self._asked, texts, trajectory)
+        return await self._batch.soon(asked)
+
+    def _asked(self, texts: Sequence[str], trajectory: bool) -> list[_Asked]:
+        rows = self.model.rows(texts)
+        return [_Asked(text, words, trajectory) for text, words in zip(texts, rows, strict=True)]
 
     def _together(self, asked: list[_Asked]) -> list[Reading]:
         """One call of the model for all texts that are padded to the same number of words."""
-        rows = self.model.rows([each.text for each in asked])
+        rows = [each.rows for each in asked]
         found: dict[int, Reading] = {}
         for steps, numbers in _groups([min(len(each), MOST_WORDS) for each in rows]):
             unfold = [place for place, number in enumerate(numbers) if asked[number].trajectory]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from cluster.folder import Folder
 from ingest import vocabulary
 from ingest.settings import VocabularySettings
 from ingest.tokens import Tokeniser
-from ingest.vocabulary import SCHEMA, Vocabulary, merge_runs, most_frequent, run_of, write_run
+from ingest.vocabulary import SCHEMA, Numbering, Vocabulary, merge_runs, most_frequent, run_of, write_run
 
 WORDS = st.lists(st.text(alphabet="aäz日\U0001f600b", min_size=1, max_size=3), max_size=40)
 
@@ -128,3 +129,35 @@ def test_a_size_below_two_is_refused(size: int) -> None:
         VocabularySettings(min_count=0)
     with pytest.raises(UsageError, match="has room for 1"):
         VocabularySettings(size=2, keep=("a", "b"))
+
+
+TEXTS = st.lists(st.text(alphabet="aAÄä日\u0308\u00ad'’ .ñk\u0301\ud800", max_size=12), max_size=4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    calls=st.lists(TEXTS, min_size=1, max_size=4),
+    known=st.sets(st.sampled_from(["a", "ä", "aa", "日", "a'a", "ñk", "k", "A"])),
+    name=st.sampled_from(["unicode", "reference"]),
+    most=st.sampled_from([0, 3, 1 << 16]),
+)
+def test_a_numbering_gives_what_cutting_and_looking_up_gives(
+    calls: list[list[str]], known: set[str], name: str, most: int
+) -> None:
+    tokeniser = Tokeniser(name)
+    vocabulary_of = Vocabulary(["<unk>", *known], np.ones(len(known) + 1))
+    numbering = Numbering(tokeniser, vocabulary_of)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vocabulary, "MOST_REMEMBERED", most)
+        for texts in calls:
+            expected = [vocabulary_of.numbers(tokeniser.split(text)).tolist() for text in texts]
+            assert [row.tolist() for row in numbering(texts)] == expected
+
+
+def test_a_numbering_is_safe_from_several_threads() -> None:
+    words = [f"w{number}" for number in range(400)]
+    numbering = Numbering(Tokeniser(), Vocabulary(["<unk>", *words], np.ones(401)))
+    texts = [" ".join(words[first : first + 50]) for first in range(350)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda text: numbering([text])[0].tolist(), texts))
+    assert found == [list(range(first + 1, first + 51)) for first in range(350)]

@@ -20,7 +20,7 @@ from cluster.artefact import Artefact
 from cluster.errors import UsageError
 from cluster.folder import FileRecord, Folder
 from ingest.tokens import Tokeniser
-from ingest.vocabulary import Vocabulary
+from ingest.vocabulary import Numbering, Vocabulary
 from trainers.model_files import MODEL, PARAMETERS, reading, write_parameters
 from trainers.recurrent import Recurrent
 from trainers.review_reader import ReviewReader
@@ -68,6 +68,7 @@ class SentimentModel:
             tokeniser["tokeniser"], lower_case=tokeniser["lower_case"], normalise=tokeniser["normalise"]
         )
         self._vocabulary = Vocabulary(self.words, np.zeros(len(self.words)))
+        self._numbering = Numbering(self._cut, self._vocabulary)
         self._parameters = {name: tf.constant(value) for name, value in parameters.items()}
         # Lengths differ from text to text: XLA would compile anew for each.
         self._logits = tf.function(self._read, autograph=False, reduce_retracing=True)
@@ -158,9 +159,7 @@ class SentimentModel:
 
     def rows(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
         """The words of each text as rows of the vectors: int32 [words]."""
-        tokens = self._cut.encode(texts)
-        numbers = self._vocabulary.numbers(tokens.dictionary.to_pylist())[tokens.indices]
-        return np.split(numbers, tokens.offsets[1:-1])
+        return self._numbering(texts)
 
     def spans(self, text: str) -> npt.NDArray[np.int64]:
         """Where a text's words stand in it: [words, 2], the first character and the one behind the last."""

@@ -7,7 +7,8 @@ medians count. A key that was not measured is null, and ``reasons`` says why.
 - ``sentiment``: one text of 128 words a request, GRU of 300 with random weights. `batched_over_bare`,
   `over_bentoml` and `over_litserve` are our requests a second over theirs in the profile ``throughput``,
   `p99_over_p50` is of our latencies there; the same of the default profile under ``default_...``.
-  `batched_over_bare_compiled`: against a bare server that makes our compiled call for each text.
+  `batched_over_bare_one_thread`: the model of the bare server has one thread, as ours has;
+  `batched_over_bare_compiled`: so, and it makes our compiled call for each text.
   `forward_cpu_ratio`: CPU of the replica's call for 16 texts, from their characters to probabilities, over
   that of the compiled graph for the same 16.
 - ``noop``: CPU milliseconds (all processes of the server, less what they take without requests) of a request
@@ -138,6 +139,7 @@ def sentiment(models: Path, given: argparse.Namespace) -> Figures:
 HEALTH = sides.HEALTH
 SIDES = {
     "batched_over_bare": "bare",
+    "batched_over_bare_one_thread": "bare_one_thread",
     "batched_over_bare_compiled": "compiled",
     "over_bentoml": "bentoml",
     "over_litserve": "litserve",

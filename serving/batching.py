@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,17 +36,13 @@ class Batcher(Generic[Asked, Answer]):
     """Calls `call` with a list of what was asked; it returns as many answers in the same order.
 
     An exception of `call` reaches every request of the batch; where several were in it, each is tried again
-    alone, so that one that cannot be answered does not take the others with it. `linger` (seconds) is how
-    long a call waits for more while others still come.
+    alone, so that one that cannot be answered does not take the others with it.
     """
 
-    def __init__(
-        self, name: str, call: Callable[[list[Asked]], Sequence[Answer]], most: int, linger: float = 0.0
-    ) -> None:
+    def __init__(self, name: str, call: Callable[[list[Asked]], Sequence[Answer]], most: int) -> None:
         self.name = name
         self._call = call
         self.most = most
-        self._linger = linger
         self._queue: deque[_Waiting[Asked, Answer]] = deque()
         self._changes = threading.Lock()
         self._model = threading.Lock()
@@ -107,11 +102,6 @@ class Batcher(Generic[Asked, Answer]):
 
     def _next(self) -> None:
         """One call for those who wait, by whoever holds the model."""
-        if self._linger:
-            seen = 0
-            while seen < len(self._queue) < self.most:
-                seen = len(self._queue)
-                time.sleep(self._linger)
         with self._changes:
             batch = [self._queue.popleft() for _ in range(min(self.most, len(self._queue)))]
             left = len(self._queue)

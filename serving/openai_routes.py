@@ -6,11 +6,12 @@ log-probabilities, chats) is refused with 422, not passed over.
 
 # No `from __future__ import annotations`: FastAPI reads the annotations of functions inside a function.
 
+import asyncio
 import base64
 import json
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -166,7 +167,7 @@ def completion_routes(core: Text | None, settings: ServingSettings, served: Mode
         response_model=Completion,
         responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
     )
-    def completions(body: CompletionBody) -> Any:
+    async def completions(body: CompletionBody) -> Any:
         """As the `openai` client asks it. Choice i is what `/v1/text/generate` gives for seed + i."""
         if core is None:
             raise RefusedError(503, "not_ready", "The language model is not ready; try again.", retry_after=1)
@@ -201,7 +202,7 @@ def completion_routes(core: Text | None, settings: ServingSettings, served: Mode
             usage = body.stream_options is not None and body.stream_options.include_usage
             events = _chunks(core, wanted, about, read, bool(body.echo), usage)
             return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS)
-        made = [core.generate(each) for each in wanted]
+        made = await asyncio.gather(*map(core.generate, wanted))
         count = sum(len(text) for text, _ in made)
         metrics.increment("serve_characters", count, {"route": COMPLETIONS})
         choices = [
@@ -215,9 +216,9 @@ def completion_routes(core: Text | None, settings: ServingSettings, served: Mode
     return router
 
 
-def _chunks(
+async def _chunks(
     core: Text, wanted: list[Sampling], about: dict[str, Any], read: int, echo: bool, usage: bool
-) -> Iterator[str]:
+) -> AsyncIterator[str]:
     """The events of a stream: its choices one after the other, then ``[DONE]``."""
 
     def event(choices: list[dict[str, Any]], **more: Any) -> str:
@@ -233,7 +234,7 @@ def _chunks(
             making: Making = core.stream(sampling)
             if echo and sampling.seed_text:
                 yield event([choice(index, sampling.seed_text)])
-            for piece in making:
+            async for piece in making:
                 made += len(piece)
                 metrics.increment("serve_characters", len(piece), {"route": COMPLETIONS})
                 yield event([choice(index, piece)])

@@ -6,9 +6,11 @@ one of them, so 32 streams cost little more than one and none waits for another 
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import math
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -71,8 +73,8 @@ class Sampling:
 
 
 class Making:
-    """A text as it is made: iterate over its pieces; then `finish` (``length`` or ``stop``) says why it
-    ended, and `carry` stands behind all that was read: after a stop string, which is not in the text."""
+    """A text as it is made, piece by piece (``async for``); then `finish` (``length`` or ``stop``) says why
+    it ended, and `carry` stands behind all that was read: after a stop string, which is not in the text."""
 
     def __init__(self, text: Text, sampling: Sampling, first: int, chunk: int) -> None:
         self._text = text
@@ -82,15 +84,13 @@ class Making:
         self.finish = "length"
         self.carry: Any = None
 
-    def __iter__(self) -> Iterator[str]:
+    async def __aiter__(self) -> AsyncIterator[str]:
         wanted, stops = self._sampling, Stops(self._sampling.stop)
-        carry = wanted.carry
-        if carry is None:
-            carry = self._text.model.start(wanted.seed_text, seed=wanted.seed)
+        carry = wanted.carry if wanted.carry is not None else await self._text.start(wanted)
         left, chunk = wanted.length, self._first
         while left > 0:
             before = carry
-            piece, carry = self._text.advance(before, min(chunk, left), wanted)
+            piece, carry = await self._text.advance(before, min(chunk, left), wanted)
             left -= len(piece)
             chunk = min(2 * chunk, self._chunk)
             shown, cut = stops.feed(piece)
@@ -98,7 +98,7 @@ class Making:
                 self.finish = "stop"
                 # The loop ran past the stop string: once more to it, which gives the same characters.
                 if cut < len(piece):
-                    _, carry = self._text.advance(before, cut, wanted, exactly=True)
+                    _, carry = await self._text.advance(before, cut, wanted, exactly=True)
                 left = 0
             if shown:
                 yield shown
@@ -168,22 +168,35 @@ class Text:
             self._scored([" "] * lanes)
         self.model.following("")
 
-    def generate(self, sampling: Sampling) -> tuple[str, Making]:
+    async def generate(self, sampling: Sampling) -> tuple[str, Making]:
         """The text that continues the seed text, which is not repeated, and how it ended."""
         making = Making(self, sampling, WHOLE_CHUNK, WHOLE_CHUNK)
-        return "".join(making), making
+        return "".join([piece async for piece in making]), making
 
     def stream(self, sampling: Sampling, first: int = FIRST_CHUNK) -> Making:
         """The same text in pieces, as it is made; the first has `first` characters, the next ones more."""
         return Making(self, sampling, first, LAST_CHUNK)
 
-    def advance(self, carry: Any, n: int, wanted: Sampling, *, exactly: bool = False) -> tuple[str, Any]:
+    async def start(self, wanted: Sampling) -> Any:
+        """The carry behind the seed text."""
+        start = functools.partial(self.model.start, wanted.seed_text, seed=wanted.seed)
+        # A seed text is read by the model, which would hold the loop up.
+        return await asyncio.to_thread(start) if wanted.seed_text else start()
+
+    async def advance(
+        self, carry: Any, n: int, wanted: Sampling, *, exactly: bool = False
+    ) -> tuple[str, Any]:
         """At least one and at most `n` further characters, together with all texts that are in the making."""
-        piece, carry = self._lanes((carry, n, wanted))
+        ((piece, carry),) = await self._lanes.soon([(carry, n, wanted)])
         while exactly and len(piece) < n:
-            more, carry = self._lanes((carry, n - len(piece), wanted))
+            ((more, carry),) = await self._lanes.soon([(carry, n - len(piece), wanted)])
             piece += more
         return piece, carry
+
+    @property
+    def waiting(self) -> int:
+        """Texts that wait for their next characters."""
+        return self._lanes.waiting
 
     def score(self, text: str) -> Scored:
         """How many bits each character costs, read from a document's beginning."""

@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: FastAPI reads the annotations of functions inside a function.
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter
@@ -133,7 +133,7 @@ def text_routes(core: Text | None, settings: ServingSettings, states: States) ->
             **STATE_RESPONSES,
         },
     )
-    def generate(body: Generate) -> Any:
+    async def generate(body: Generate) -> Any:
         """Character by character, from the model's distribution.
 
         With `stream` the answer is a stream of server-sent events: `text` events, each with
@@ -161,7 +161,7 @@ def text_routes(core: Text | None, settings: ServingSettings, states: States) ->
         if body.stream:
             events = _events(text.stream(sampling), ended)
             return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS)
-        made, making = text.generate(sampling)
+        made, making = await text.generate(sampling)
         metrics.increment("serve_characters", len(made), {"route": GENERATE})
         return Generated(text=made, **ended(making, len(made)))
 
@@ -187,10 +187,10 @@ def text_routes(core: Text | None, settings: ServingSettings, states: States) ->
     return router
 
 
-def _events(making: Making, ended: Any) -> Iterator[str]:
+async def _events(making: Making, ended: Any) -> AsyncIterator[str]:
     made = 0
     try:
-        for piece in making:
+        async for piece in making:
             made += len(piece)
             metrics.increment("serve_characters", len(piece), {"route": GENERATE})
             yield _event("text", {"text": piece})

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from cluster import metrics
 from serving import application, client, gate, reference
 from serving.models import LABELLING, LANGUAGE_MODEL, VECTORS
 from serving.settings import ServingSettings
-from serving.text import Scored, Text
+from serving.text import LANES, Scored, Text
 from serving.words import Words
 from tests.cores import ALL_MODELS, IMAGES, MODELS, FakeLanguageModel, fakes, tiny_vectors
 
@@ -169,6 +170,48 @@ def test_a_model_that_fails_on_the_way_ends_its_stream_with_an_error() -> None:
     assert whole.status_code == 500
     assert error(whole)["code"] == "internal"
     assert "secret" not in whole.text
+
+
+class Waiting(FakeLanguageModel):
+    """Makes texts only when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may = threading.Event()
+
+    def step_together(self, *arguments: Any) -> Any:
+        assert self.may.wait(30)
+        return super().step_together(*arguments)
+
+
+def test_texts_in_the_making_hold_no_threads_and_choices_are_made_together() -> None:
+    model = Waiting()
+    core = Text(model)
+    with (
+        served(application.build({LANGUAGE_MODEL: core}, MODELS, ServingSettings())) as address,
+        ThreadPoolExecutor(60) as pool,
+    ):
+        body = {"length": 40, "seed": 3}
+        asked = [
+            pool.submit(
+                requests.post, f"{address}/v1/text/generate", json=body | {"stream": stream}, timeout=60
+            )
+            for stream in (False, True) * 28
+        ]
+        choices = {"model": "language-model", "prompt": "ab", "n": 4, "seed": 3}
+        completed = pool.submit(requests.post, f"{address}/v1/completions", json=choices, timeout=60)
+        try:
+            until = time.monotonic() + 30
+            while core.waiting < 56 + 4 - LANES[-1] and time.monotonic() < until:
+                time.sleep(0.01)
+            # A route that runs in a thread: there are 40.
+            answer = requests.post(f"{address}/v1/text/next", json={"text": "a"}, timeout=30)
+            assert answer.status_code == 200
+        finally:
+            model.may.set()
+        assert {each.result().status_code for each in asked} == {200}
+        assert len(completed.result().json()["choices"]) == 4
+    assert len(model.rounds) < 100  # one by one 28 + 28 * 6 + 4
 
 
 def test_a_text_is_scored(url: str) -> None:

@@ -70,26 +70,6 @@ def test_one_that_fails_fails_alone() -> None:
     assert batcher(5) == 0.2
 
 
-def test_a_call_lingers_only_while_others_come() -> None:
-    sizes: list[int] = []
-    gate = threading.Barrier(4)
-
-    def same(asked: list[int]) -> list[int]:
-        sizes.append(len(asked))
-        return asked
-
-    batcher = Batcher("same", same, 4, linger=0.05)
-
-    def ask(value: int) -> int:
-        gate.wait()
-        return batcher(value)
-
-    with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(ask, range(4))) == [0, 1, 2, 3]
-    assert sum(sizes) == 4
-    assert batcher(9) == 9
-
-
 def test_coroutines_wait_together_and_one_that_fails_fails_alone() -> None:
     sizes: list[int] = []
     threads: set[int] = set()

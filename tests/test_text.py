@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from serving.text import LANES, SEEDS, Sampling, Text
+from serving.text import LANES, SEEDS, Making, Sampling, Text
 from tests.cores import FakeLanguageModel, fake_text
 
 
@@ -19,54 +19,68 @@ def text() -> Text:
     return Text(FakeLanguageModel())
 
 
+def generated(text: Text, sampling: Sampling) -> tuple[str, Making]:
+    return asyncio.run(text.generate(sampling))
+
+
+def streamed(text: Text, sampling: Sampling) -> tuple[list[str], Making]:
+    """The pieces of a stream."""
+    making = text.stream(sampling)
+
+    async def read() -> list[str]:
+        return [piece async for piece in making]
+
+    return asyncio.run(read()), making
+
+
 def test_a_stream_is_the_same_text_in_pieces(text: Text) -> None:
     sampling = Sampling(seed_text="ab", length=300, seed=7)
-    pieces = list(text.stream(sampling))
-    whole, making = text.generate(sampling)
+    pieces, _ = streamed(text, sampling)
+    whole, making = generated(text, sampling)
     assert "".join(pieces) == whole
     assert len(whole) == 300
     assert making.finish == "length"
 
 
 def test_the_first_piece_comes_after_one_character(text: Text) -> None:
-    sizes = [len(piece) for piece in text.stream(Sampling(length=300))]
+    sizes = [len(piece) for piece in streamed(text, Sampling(length=300))[0]]
     assert sizes[0] == 1
     assert max(sizes) == 64
 
 
 def test_a_whole_text_is_made_in_few_calls(text: Text) -> None:
-    text.generate(Sampling(length=300))
+    generated(text, Sampling(length=300))
     assert model_of(text).steps == [128, 128, 44]
 
 
 def test_a_text_ends_before_a_stop_string_and_goes_on_behind_it(text: Text) -> None:
     sampling = Sampling(seed_text="ab", length=300, seed=7)
-    whole, _ = text.generate(sampling)
+    whole, _ = generated(text, sampling)
     stop = whole[90:93]
     at = whole.index(stop)
-    for stopped in (
-        text.generate,
-        lambda sampling: (lambda made: ("".join(made), made))(text.stream(sampling)),
-    ):
-        shown, making = stopped(dataclasses.replace(sampling, stop=(stop, "never")))
-        assert shown == whole[:at]
+    for stopped in (generated, streamed):
+        shown, making = stopped(text, dataclasses.replace(sampling, stop=(stop, "never")))
+        assert "".join(shown) == whole[:at]
         assert making.finish == "stop"
-        rest, _ = text.generate(Sampling(length=50, carry=making.carry))
+        rest, _ = generated(text, Sampling(length=50, carry=making.carry))
         assert rest == whole[at + 3 : at + 53]
 
 
 def test_a_carry_goes_on_where_the_text_stands(text: Text) -> None:
     sampling = Sampling(seed_text="ab", length=100, seed=7)
-    first, making = text.generate(dataclasses.replace(sampling, length=37))
-    second, _ = text.generate(Sampling(length=63, carry=making.carry))
-    assert first + second == text.generate(sampling)[0]
+    first, making = generated(text, dataclasses.replace(sampling, length=37))
+    second, _ = generated(text, Sampling(length=63, carry=making.carry))
+    assert first + second == generated(text, sampling)[0]
 
 
 def test_texts_that_are_made_at_the_same_time_go_on_together() -> None:
     text = Text(Slow())
     wanted = [Sampling(length=200, seed=seed, top_k=seed % 2) for seed in range(12)]
-    with ThreadPoolExecutor(12) as pool:
-        made = list(pool.map(lambda each: text.generate(each)[0], wanted))
+
+    async def all_of_them() -> list[str]:
+        return [made for made, _ in await asyncio.gather(*map(text.generate, wanted))]
+
+    made = asyncio.run(all_of_them())
     assert made == [fake_text(each.seed, 0, 200) for each in wanted]
     rounds = model_of(text).rounds
     assert max(count for count, _ in rounds) > 1

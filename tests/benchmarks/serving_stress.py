@@ -92,24 +92,23 @@ def recovery(server: Server, asked: list[Request], usual: float) -> float:
 def stream(models: Path) -> dict[str, Any]:
     """The first character of a text, and 32 texts at once."""
     from serving.text import Sampling, Text
+    from trainers.sampling import Draw
 
     core = Text.open(str(models / "language-model"))
-    carry = core.model.start("", seed=1)
+    carry, draw = core.model.start("", seed=1), Draw(Sampling.temperature, 0, 1.0)
     # One after the other, and behind pauses as a server meets them, in which others fill the caches.
     steps: dict[float, list[float]] = {0.0: [], PAUSE_SECONDS: []}
     for _ in range(50):
         for pause, times in steps.items():
             time.sleep(pause)
             began = time.perf_counter()
-            _, carry = core.advance(carry, 1, Sampling(length=1))
+            _, (carry,) = core.model.step_together([carry], 1, [draw], 1)
             times.append(time.perf_counter() - began)
     with serving(models / "language-model", profile="throughput") as server:
         nothing = [no_op(server) for _ in range(100)]
         alone = [reading(server, 20, seed)[0][0] for seed in range(30)][5:]
-        together = streams(server)
+        together = [streams(server) for _ in range(6)][1:]
     step, paused, idle, first = map(statistics.median, (*steps.values(), nothing, alone))
-    done = min(each[-1][0] for each in together)
-    behind = [max((made for at, made in each if at <= done), default=0) for each in together]
     return {
         "step_ms": step * 1e3,
         "paused_step_ms": paused * 1e3,
@@ -117,8 +116,17 @@ def stream(models: Path) -> dict[str, Any]:
         "first_character_ms": first * 1e3,
         "first_character_over_step": (first - idle) / step,
         "first_character_over_paused_step": (first - idle) / paused,
-        "streams_together": min(behind) / LENGTH,
+        "streams_together": statistics.median(map(least_done, together)),
+        "streams_characters_per_s": statistics.median(
+            STREAMS * LENGTH / max(each[-1][0] for each in read) for read in together
+        ),
     }
+
+
+def least_done(read: list[list[tuple[float, int]]]) -> float:
+    """How much of its text the last of the streams has when the first one is done."""
+    done = min(each[-1][0] for each in read)
+    return min(max((made for at, made in each if at <= done), default=0) for each in read) / LENGTH
 
 
 def no_op(server: Server) -> float:

@@ -127,7 +127,7 @@ class Gate:
         if path in OPEN:
             return None
         if self._inside >= self._most:
-            return too_busy()
+            return TOO_MANY
         if self._keys.api is not None and path not in self._keyless:
             scheme, _, shown = headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not self._keys.admits(shown.strip()):
@@ -167,18 +167,18 @@ class Refusal:
         self.status, self.code = status, code
         kind = "server_error" if status >= 500 else "invalid_request_error"
         error = {"message": message, "type": kind, "param": None, "code": code}
-        self.body = json.dumps({"error": error}).encode()
-        self.headers = {"Content-Type": "application/json", "Content-Length": str(len(self.body)), **headers}
+        self._body = json.dumps({"error": error}).encode()
+        given = {"Content-Type": "application/json", "Content-Length": str(len(self._body)), **headers}
+        self._headers = [(name.lower().encode(), value.encode()) for name, value in given.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raw = [(name.lower().encode(), value.encode()) for name, value in self.headers.items()]
-        await send({"type": "http.response.start", "status": self.status, "headers": raw})
-        await send({"type": "http.response.body", "body": self.body})
+        # The gate adds to the headers.
+        await send({"type": "http.response.start", "status": self.status, "headers": [*self._headers]})
+        await send({"type": "http.response.body", "body": self._body})
 
 
-def too_busy() -> Refusal:
-    """What is answered to a request that is one too many."""
-    return Refusal(503, "too_busy", "Too many requests at once; try again.", {"Retry-After": "1"})
+# The answer to a request that is one too many.
+TOO_MANY = Refusal(503, "too_busy", "Too many requests at once; try again.", {"Retry-After": "1"})
 
 
 def record(route: str, status: int, milliseconds: float, error: str) -> None:
@@ -187,6 +187,12 @@ def record(route: str, status: int, milliseconds: float, error: str) -> None:
     metrics.observe("serve_latency_milliseconds", milliseconds, {"route": route})
     if status >= 400:
         metrics.increment("serve_errors", 1, {"route": route, "kind": error})
+
+
+def record_refused(kind: str, count: int) -> None:
+    """Puts into the metrics what others refused with 503 before the gate; `kind` is that of the error."""
+    metrics.increment("serve_requests", count, {"route": REFUSED, "status": "503"})
+    metrics.increment("serve_errors", count, {"route": REFUSED, "kind": kind})
 
 
 def below(path: str, prefix: str) -> bool:

@@ -17,8 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster import metrics
-from serving.gate import REFUSED
+from serving.gate import record_refused
 from serving.haproxy import TOO_BUSY
 
 SOCKET = "RAY_SERVE_HAPROXY_SOCKET_PATH"  # Ray puts the node's name before the file's
@@ -41,8 +40,7 @@ class Refusals:
         except OSError:
             return
         for kind, new in self.more(said).items():
-            metrics.increment("serve_requests", new, {"route": REFUSED, "status": "503"})
-            metrics.increment("serve_errors", new, {"route": REFUSED, "kind": kind})
+            record_refused(kind, new)
 
     def said(self) -> str:
         """HAProxy's counters, as it writes them. Raises OSError where it does not answer."""

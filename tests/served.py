@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -153,7 +154,12 @@ def load(
     Without a `rate` each connection asks again when it is answered; with one, so many requests a second are
     sent whether or not earlier ones are answered, by whichever connection is free.
     """
-    return asyncio.run(_load(port, requests, connections, seconds, count, rate))
+    gc.collect()
+    gc.disable()  # a collection over all answers so far would hold every client up
+    try:
+        return asyncio.run(_load(port, requests, connections, seconds, count, rate))
+    finally:
+        gc.enable()
 
 
 def statuses(answers: Sequence[Answered]) -> Counter[int]:

@@ -16,7 +16,8 @@ medians count. A key that was not measured is null, and ``reasons`` says why.
 - ``stream``: the time to a text's first character, less that of a no-op, over that of a step of the model
   (one after the other; ``paused``: behind a pause, as a server meets it);
   how far the last of 32 texts is when the first one is done (1: all together); all their characters a second.
-- ``overload``: four times the requests a second that it carries, sent whether or not they are answered.
+- ``overload``: four times the requests a second that it carries, sent whether or not they are answered;
+  how late the clients themselves woke.
 - ``neighbours``: 32 questions at once among 1M x 300 over gensim's time for them; the answers are compared.
 - ``starts``: from a new process to a core that answers (what Ray adds is not in it), and a whole server.
 """

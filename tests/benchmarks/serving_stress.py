@@ -8,6 +8,8 @@ import statistics
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ OVERLOAD_SECONDS = 12.0
 TIMES = 4
 # Connections to send by: more than the gate lets in (`concurrent` and `queue`: 160), so that it must refuse.
 CONNECTIONS = 512
+WAKING_SECONDS = 0.002
 STREAMS = 32
 PAUSE_SECONDS = 0.02
 LENGTH = 300
@@ -38,7 +41,8 @@ def overload(models: Path, profiles: tuple[str, ...] = ("throughput", "default")
             rate = len(calm) / CAPACITY_SECONDS
             pushed(server, asked, rate)  # grows what it needs once
             before = resident(server)
-            answers = pushed(server, asked, rate)
+            with lateness() as late:
+                answers = pushed(server, asked, rate)
             grown = resident(server) - before
             recovered = recovery(server, asked, statistics.median(each.seconds for each in calm))
         refused = [each.seconds for each in answers if each.status in (429, 503)]
@@ -51,6 +55,7 @@ def overload(models: Path, profiles: tuple[str, ...] = ("throughput", "default")
             f"{prefix}overload_rejection_p99_ms": float(np.percentile(refused, 99)) * 1e3
             if refused
             else None,
+            f"{prefix}overload_clients_late_p99_ms": float(np.percentile(late, 99)) * 1e3,
             f"{prefix}overload_growth_mib": grown,
             f"{prefix}overload_recovery_s": recovered,
         }
@@ -59,6 +64,28 @@ def overload(models: Path, profiles: tuple[str, ...] = ("throughput", "default")
 
 def pushed(server: Server, asked: list[Request], rate: float) -> list[Answered]:
     return load(server.port, asked, connections=CONNECTIONS, seconds=OVERLOAD_SECONDS, rate=TIMES * rate)
+
+
+@contextmanager
+def lateness() -> Iterator[list[float]]:
+    """How much later (s) than it wanted a thread of this process woke, again and again: what the clients add
+    to the times that they measure where servers leave them no core."""
+    found: list[float] = []
+    ended = threading.Event()
+
+    def sleep() -> None:
+        while not ended.is_set():
+            began = time.perf_counter()
+            time.sleep(WAKING_SECONDS)
+            found.append(time.perf_counter() - began - WAKING_SECONDS)
+
+    sleeper = threading.Thread(target=sleep)
+    sleeper.start()
+    try:
+        yield found
+    finally:
+        ended.set()
+        sleeper.join()
 
 
 def named(counts: Counter[int]) -> dict[str, int]:

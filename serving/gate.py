@@ -167,14 +167,14 @@ class Refusal:
         self.status, self.code = status, code
         kind = "server_error" if status >= 500 else "invalid_request_error"
         error = {"message": message, "type": kind, "param": None, "code": code}
-        self._body = json.dumps({"error": error}).encode()
-        given = {"Content-Type": "application/json", "Content-Length": str(len(self._body)), **headers}
-        self._headers = [(name.lower().encode(), value.encode()) for name, value in given.items()]
+        self.body = json.dumps({"error": error}).encode()
+        self.headers = {"Content-Type": "application/json", "Content-Length": str(len(self.body)), **headers}
+        self._raw = [(name.lower().encode(), value.encode()) for name, value in self.headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The gate adds to the headers.
-        await send({"type": "http.response.start", "status": self.status, "headers": [*self._headers]})
-        await send({"type": "http.response.body", "body": self._body})
+        await send({"type": "http.response.start", "status": self.status, "headers": [*self._raw]})
+        await send({"type": "http.response.body", "body": self.body})
 
 
 # The answer to a request that is one too many.

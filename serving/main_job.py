@@ -67,7 +67,7 @@ def run(
     store, journal, began = Store(home), Journal(), time.monotonic()
     with journal.stage("download"):
         dump = _located(source, store, settings, reporter, where or {})
-    prepare(serving.profile, address, serving.most, serving.replicas)
+    prepare(serving.profile, address, serving.most, serving.replicas, trains=True)
     with ExitStack() as stack:
         with journal.stage("start of Ray"):
             running = stack.enter_context(session(address, cpus=cores(workers), home=home))

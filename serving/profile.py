@@ -17,6 +17,9 @@ from cluster.session import joins
 from serving import haproxy
 
 DEFAULT, THROUGHPUT = "default", "throughput"
+# Ray's workers, and proxies with them, would run at 15, behind whatever else the machine does: beside two
+# busy processes and some jobs HAProxy's own refusals took 645 ms at p99 there, at 0 they took 46.
+FRONT = {"RAY_worker_niceness": "0"}
 PROFILES: dict[str, dict[str, str]] = {
     DEFAULT: {},
     THROUGHPUT: {
@@ -28,9 +31,7 @@ PROFILES: dict[str, dict[str, str]] = {
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
         # A process of HAProxy that was replaced keeps its routes: connections that stay with it get old ones.
         "RAY_SERVE_HAPROXY_CLOSE_SPREAD_TIME_S": "1",
-        # Ray's workers, and HAProxy with them, would run at 15, behind whatever else the machine does: beside
-        # two busy processes and some jobs HAProxy's own refusals took 645 ms at p99 there, at 0 they took 46.
-        "RAY_worker_niceness": "0",
+        **FRONT,
     },
 }
 # Of a Ray of our own in any profile: a dead proxy is missed after three checks, which Serve makes 10 s apart.
@@ -48,9 +49,10 @@ FILES = {
 }
 
 
-def prepare(profile: str, address: str | None, most: int, replicas: int = 1) -> None:
+def prepare(profile: str, address: str | None, most: int, replicas: int = 1, *, trains: bool = False) -> None:
     """Sets the environment that a profile needs, for a Ray that this process will start; what the user has
-    set there stays. `most` is how many requests at once each of a kind's `replicas` takes.
+    set there stays. `most` is how many requests at once each of a kind's `replicas` takes. A Ray that also
+    `trains` stays behind the machine's other work, but in the profile `throughput`.
 
     Raises UsageError where another Ray (`address`) is to be joined and the environment lacks it: that Ray's
     processes would not know of the profile.
@@ -65,7 +67,7 @@ def prepare(profile: str, address: str | None, most: int, replicas: int = 1) -> 
         )
     if joining:
         return
-    for name, value in (OWN | missing).items():
+    for name, value in (OWN | missing | ({} if trains else FRONT)).items():
         os.environ.setdefault(name, value)
     if profile == DEFAULT:
         if os.environ.setdefault(DOOR, "serving.door:middlewares") == "serving.door:middlewares":

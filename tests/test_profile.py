@@ -39,8 +39,10 @@ def test_a_ray_of_our_own_is_prepared_and_the_users_settings_stay(environment: d
 def test_the_default_profile_joins_any_cluster(environment: dict[str, str]) -> None:
     profile.prepare("default", "somewhere:6379", 160)
     assert not [name for name in environment if name.startswith("RAY_")]
-    profile.prepare("default", None, 160)
+    profile.prepare("default", None, 160, trains=True)
     assert {name for name in environment if name.startswith("RAY_")} == {*profile.OWN, profile.DOOR}
+    profile.prepare("default", None, 160)
+    assert environment["RAY_worker_niceness"] == "0"
     assert environment[profile.DOOR_MOST] == "160"
 
 

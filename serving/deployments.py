@@ -55,7 +55,7 @@ CORES: dict[str, Callable[[str], Any]] = {
 STOP_SECONDS = 30.0
 HEADROOM = 64  # requests beyond the gate's limit that a replica still takes, to refuse them at once
 # Serve's own proxy goes before the models where cores are short: under four times what two cores carry 99 %
-# of its refusals took 31 to 62 ms (proxy at 0, replica at 15; 42 to 93 with 0 and 4, 48 to 98 with 15 and 19).
+# of its refusals took 31 to 62 ms (proxy at 0, replica at 15; 42 to 94 at 0 and 4, 48 to 98 at 15 and 19).
 NICER = 15
 CHECK_SECONDS = 2.0  # that a replica of another kind may take to say that it is there
 # Words and texts that people send stand in paths, so there is no access log; the metrics count requests.

@@ -3,7 +3,8 @@
 A request costs the proxy some milliseconds of its one loop, be it answered by a replica or refused there
 (serving/gate.py); under four times what the replicas carry, a refusal waited a second for its turn. The door
 counts what is inside and refuses the rest at once. HAProxy does the same for the profile ``throughput``
-(serving/haproxy.py). A refusal stands in the metrics as one of the gate's does, and in no access log.
+(serving/haproxy.py). Refusals stand in the metrics beside those of the gate, but for their latency, and in no
+access log.
 
 Ray calls `middlewares` in the proxy, for serving/profile.py names it in the environment.
 """

@@ -19,7 +19,7 @@ from serving import haproxy
 DEFAULT, THROUGHPUT = "default", "throughput"
 # Ray's workers, and proxies with them, would run at 15, behind whatever else the machine does: beside two
 # busy processes and some jobs HAProxy's own refusals took 645 ms at p99 there, at 0 they took 46.
-FRONT = {"RAY_worker_niceness": "0"}
+NICENESS = {"RAY_worker_niceness": "0"}
 PROFILES: dict[str, dict[str, str]] = {
     DEFAULT: {},
     THROUGHPUT: {
@@ -31,7 +31,7 @@ PROFILES: dict[str, dict[str, str]] = {
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
         # A process of HAProxy that was replaced keeps its routes: connections that stay with it get old ones.
         "RAY_SERVE_HAPROXY_CLOSE_SPREAD_TIME_S": "1",
-        **FRONT,
+        **NICENESS,
     },
 }
 # Of a Ray of our own in any profile: a dead proxy is missed after three checks, which Serve makes 10 s apart.
@@ -67,7 +67,7 @@ def prepare(profile: str, address: str | None, most: int, replicas: int = 1, *, 
         )
     if joining:
         return
-    for name, value in (OWN | missing | ({} if trains else FRONT)).items():
+    for name, value in (OWN | missing | ({} if trains else NICENESS)).items():
         os.environ.setdefault(name, value)
     if profile == DEFAULT:
         if os.environ.setdefault(DOOR, "serving.door:middlewares") == "serving.door:middlewares":

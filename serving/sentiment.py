@@ -91,6 +91,7 @@ class Sentiment:
 
     def warm(self) -> None:
         """Compiles what requests will run, so that the first one does not wait for it."""
+        self.model.rows([EXAMPLE, "é"])  # a letter beyond ASCII has tables of its own made
         word = np.zeros(1, np.int32)
         for steps in STEPS:
             for lanes in LANES:

@@ -193,11 +193,6 @@ class Text:
             piece += more
         return piece, carry
 
-    @property
-    def waiting(self) -> int:
-        """Texts that wait for their next characters."""
-        return self._lanes.waiting
-
     def score(self, text: str) -> Scored:
         """How many bits each character costs, read from a document's beginning."""
         logs = self._scores(text).log_probabilities

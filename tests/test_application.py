@@ -202,7 +202,8 @@ def test_texts_in_the_making_hold_no_threads_and_choices_are_made_together() -> 
         completed = pool.submit(requests.post, f"{address}/v1/completions", json=choices, timeout=60)
         try:
             until = time.monotonic() + 30
-            while core.waiting < 56 + 4 - LANES[-1] and time.monotonic() < until:
+            while core._lanes.waiting < 56 + 4 - LANES[-1]:
+                assert time.monotonic() < until
                 time.sleep(0.01)
             # A route that runs in a thread: there are 40.
             answer = requests.post(f"{address}/v1/text/next", json={"text": "a"}, timeout=30)

@@ -8,7 +8,7 @@
 - ``bentoml``, ``litserve``: those servers' own batching (16 texts) around that call.
 
 The model has one thread, as in our replicas, but for `DEFAULT_THREADS`: ``bare`` is that server as it comes
-(``bare_one_thread`` answers 2.3 times as many), and BentoML answers more so.
+(``bare_one_thread`` answers 2.3 to 2.7 times as many), and BentoML answers more so.
 
 Each takes ``{"text": ...}`` at ``/judge``; BentoML, which batches along lists, ``{"texts": [...]}``.
 
@@ -36,7 +36,7 @@ from tests.ports import free_port
 
 PEERS = ("bentoml==1.4.40", "litserve==0.2.19")
 MOST = 16  # texts of a call, as in serving/sentiment.py
-DEFAULT_THREADS = ("bare", "bentoml")
+DEFAULT_THREADS = ("bare", "bentoml")  # whose model has as many threads as TensorFlow chooses
 HEALTH = {"bentoml": "/readyz", "litserve": "/health"}  # /docs of the others
 MODEL = "WORDLOOM_BENCHMARK_MODEL"  # where BentoML's service finds its model
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -7,7 +7,6 @@ A model is ``model.json`` (words' tokeniser, labels, network), ``words.parquet``
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,6 +68,7 @@ class SentimentModel:
             tokeniser["tokeniser"], lower_case=tokeniser["lower_case"], normalise=tokeniser["normalise"]
         )
         self._vocabulary = Vocabulary(self.words, np.zeros(len(self.words)))
+        self._numbering = Numbering(self._cut, self._vocabulary)
         self._parameters = {name: tf.constant(value) for name, value in parameters.items()}
         # Lengths differ from text to text: XLA would compile anew for each.
         self._logits = tf.function(self._read, autograph=False, reduce_retracing=True)
@@ -156,10 +156,6 @@ class SentimentModel:
         return Trajectory(words, log_odds)
 
     # few texts at a time, in shapes that are compiled once each
-
-    @functools.cached_property
-    def _numbering(self) -> Numbering:  # it loads numba (60 MB), and training does without
-        return Numbering(self._cut, self._vocabulary)
 
     def rows(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
         """The words of each text as rows of the vectors: int32 [words]."""

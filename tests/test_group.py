@@ -125,10 +125,7 @@ def test_sums_through_shared_memory_are_those_of_numpy_in_the_order_of_ranks(
     memories = [SharedMemory(path, rank, 3, create=rank == 0) for rank in range(3)]
 
     def work(inner: ThreadGroup) -> list[np.ndarray]:
-        def all_here() -> None:
-            inner.sum([np.ones(1)])
-
-        return [memories[inner.rank].sum(array, all_here) for array in brought[inner.rank]]
+        return [memories[inner.rank].sum(array, inner.all_here) for array in brought[inner.rank]]
 
     for found in in_threads(3, work):
         for number, array in enumerate(found):

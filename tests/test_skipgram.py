@@ -13,6 +13,8 @@ from cluster.artefact import Artefact, Draft, Input
 from cluster.errors import WordloomError
 from cluster.folder import Folder
 from tests.thread_group import in_threads
+from trainers import group as groups
+from trainers import skipgram
 from trainers.candidates import log_uniform
 from trainers.embeddings import Centres, EmbeddingsSettings, pairs
 from trainers.group import LocalGroup
@@ -439,6 +441,7 @@ def test_a_sum_that_may_not_be_written_to_is_not_written_to() -> None:
     def work(group: Any) -> np.ndarray:
         class ReadOnly:
             size = group.size
+            merged = group.merged
 
             def sum(self, arrays: Any) -> list[np.ndarray]:
                 found = [np.array(each) for each in group.sum(arrays)]
@@ -461,6 +464,28 @@ def test_changes_at_right_angles_add_up_and_equal_ones_are_averaged() -> None:
     found = in_threads(2, lambda group: combined(base, mine[group.rank], group))
     for each in found:
         np.testing.assert_allclose(each, [[1, 1], [2, 2], [0, 0], [3, 0]])
+
+
+@pytest.mark.parametrize("touched", [1.0, 0.1])
+def test_tables_become_the_same_with_shared_memory_as_by_sums(
+    touched: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "SHARED_BYTES", 8 * 7 * 5)  # the table in many parts, whose last is shorter
+    monkeypatch.setattr(skipgram, "CACHED", 3 * 3 * 5)
+    base = np.random.default_rng(0).standard_normal((100, 5)).astype(np.float32)
+
+    def changed(rank: int) -> np.ndarray:
+        random = np.random.default_rng([1, rank])
+        change = random.standard_normal(base.shape) * (random.random((len(base), 1)) < touched)
+        return base + change.astype(np.float32)
+
+    tables = [changed(rank) for rank in range(3)]
+    summed = in_threads(3, lambda group: combined(base, tables[group.rank], group))
+    shared = in_threads(3, lambda group: combined(base, tables[group.rank], group), tmp_path / "memory")
+    for each in (*summed, *shared):
+        np.testing.assert_allclose(each, summed[0], rtol=1e-6)
+    for each in shared:
+        np.testing.assert_array_equal(each, shared[0])
 
 
 def test_the_area_under_the_curve_counts_ties_by_half() -> None:

@@ -6,11 +6,13 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from trainers.group import PeerError
+from trainers.group import OnRows, PeerError, SharedMemory
 
 T = TypeVar("T")
 
@@ -37,8 +39,8 @@ class _Table:
 class ThreadGroup:
     """One worker's end of the group; see `trainers.group.Group`."""
 
-    def __init__(self, rank: int, size: int, table: _Table) -> None:
-        self.rank, self.size, self._table = rank, size, table
+    def __init__(self, rank: int, size: int, table: _Table, memory: SharedMemory | None = None) -> None:
+        self.rank, self.size, self._table, self._memory = rank, size, table, memory
 
     def sum(self, arrays: Sequence[Any]) -> list[Any]:
         brought = self._table.together(self.rank, [np.array(array) for array in arrays])
@@ -49,19 +51,31 @@ class ThreadGroup:
         assert len({tuple(a.shape for a in each) for each in brought}) == 1, "shapes differ between workers"
         return [array.copy() for array in brought[0]]
 
+    def merged(
+        self, shape: tuple[int, int], dtype: npt.DTypeLike, lay: OnRows, merge: OnRows
+    ) -> np.ndarray | None:
+        if not self._memory:
+            return None
+        return self._memory.merged(shape, np.dtype(dtype), lay, merge, self.all_here)
+
+    def all_here(self) -> None:
+        self._table.together(self.rank, None)
+
     def first(self, work: Callable[[], None]) -> None:
         if self.rank == 0:
             work()
-        self._table.together(self.rank, None)
+        self.all_here()
 
 
-def in_threads(size: int, work: Callable[[ThreadGroup], T]) -> list[T]:
-    """What `work` returns on each of `size` workers; of several errors a PeerError is the last choice."""
+def in_threads(size: int, work: Callable[[ThreadGroup], T], shared: Path | None = None) -> list[T]:
+    """What `work` returns on each of `size` workers; of several errors a PeerError is the last choice. With
+    `shared`, a file to be made, they share memory as the processes of one machine do."""
     table = _Table(size)
+    memories = [SharedMemory(shared, rank, size, rank == 0) if shared else None for rank in range(size)]
 
     def run(rank: int) -> T:
         try:
-            return work(ThreadGroup(rank, size, table))
+            return work(ThreadGroup(rank, size, table, memories[rank]))
         except BaseException:
             table.barrier.abort()
             raise

@@ -40,6 +40,7 @@ AT_LEAST_ONE = {
     "batch_pairs",
 }
 AT_LEAST_ZERO = {"subsample", "final_learning_rate", "smoothing", "momentum", "seed"}
+LINE = 8  # the words in reach and the negatives of a tile are a multiple of it
 UNKNOWN = 0  # the index of `<unk>` in every vocabulary
 
 
@@ -115,9 +116,9 @@ class EmbeddingsSettings:
 
     @property
     def shared_negatives(self) -> int:
-        """The negatives that a tile has: `negatives_per_tile`, and as many more as bring the columns of its
-        scores to a multiple of 8, a vector's width."""
-        return self.negatives_per_tile + -(self.tile + 2 * self.window + self.negatives_per_tile) % 8
+        """The negatives that a tile has: `negatives_per_tile`, and as many more as bring them and the words
+        in reach to a multiple of LINE."""
+        return self.negatives_per_tile + -(self.tile + 2 * self.window + self.negatives_per_tile) % LINE
 
     @property
     def blocks_per_exchange(self) -> int:

@@ -19,8 +19,12 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 T = TypeVar("T")
+# Does something with the rows of an array that the slice names: a worker's [rows, width], or all workers'
+# [size, rows, width].
+OnRows = Callable[[slice, npt.NDArray[Any]], None]
 
 TIMEOUT_SECONDS = 45.0  # a peer that stays away from a collective for so long has died or stalled
 GROUP_KEY = 7001  # any number that the strategy does not use for its own groups
@@ -48,6 +52,13 @@ class Group(Protocol):
     def broadcast(self, arrays: Sequence[Any]) -> list[Any]:
         """The arrays of worker 0, bit for bit; the others give arrays of the same shapes and dtypes."""
 
+    def merged(
+        self, shape: tuple[int, int], dtype: npt.DTypeLike, lay: OnRows, merge: OnRows
+    ) -> npt.NDArray[Any] | None:
+        """One array out of all workers': `lay` writes rows of this worker's, `merge` makes of all workers'
+        what is wanted, in those of worker 0. Each worker merges some of the rows. None where the workers
+        share no memory: arrays are better added up on their way then."""
+
     def first(self, work: Callable[[], None]) -> None:
         """Worker 0 does `work`, however long it takes, while the others wait for it."""
 
@@ -63,6 +74,9 @@ class LocalGroup:
 
     def broadcast(self, arrays: Sequence[Any]) -> list[Any]:
         return list(arrays)
+
+    def merged(self, shape: tuple[int, int], dtype: npt.DTypeLike, lay: OnRows, merge: OnRows) -> None:
+        return None
 
     def first(self, work: Callable[[], None]) -> None:
         work()
@@ -124,6 +138,13 @@ class CollectiveGroup:
             same = np.asarray(self._sum(bits)).view(np.uint8)[: numbers.nbytes]
             told.append(self._like(array, same.view(numbers.dtype).reshape(numbers.shape)))
         return told
+
+    def merged(
+        self, shape: tuple[int, int], dtype: npt.DTypeLike, lay: OnRows, merge: OnRows
+    ) -> npt.NDArray[Any] | None:
+        if not self._memory or not self._meeting:
+            return None
+        return self._memory.merged(shape, np.dtype(dtype), lay, merge, self._meeting.wait)
 
     def first(self, work: Callable[[], None]) -> None:
         # The others learn every now and then that worker 0 is still at it, so that long work is no stall.
@@ -280,23 +301,51 @@ class SharedMemory:
         try:
             if create:
                 os.posix_fallocate(handle, 0, total)  # an error now, not a signal when it is written to
-            self._banks = np.frombuffer(mmap.mmap(handle, total), np.uint8).reshape(2, size, SHARED_BYTES)
+            # All pages now, not at the first exchange, where all would wait for them.
+            mapped = mmap.mmap(handle, total, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+            self._banks = np.frombuffer(mapped, np.uint8).reshape(2, size, SHARED_BYTES)
         finally:
             os.close(handle)
 
     def sum(self, array: np.ndarray, all_here: Callable[[], None]) -> np.ndarray:
         """The sum of all workers' arrays in the order of ranks; `all_here` returns once all called it."""
-        given = np.ascontiguousarray(array).reshape(-1)
+        given = np.ascontiguousarray(array).reshape(-1, 1)
         total = np.empty_like(given)
-        step = SHARED_BYTES // given.itemsize
-        for begin in range(0, len(given), step):
-            part = given[begin : begin + step]
-            slots = self._banks[self._turn, :, : part.nbytes].view(part.dtype)
-            slots[self._rank] = part
+        for rows, slots in self._parts(given.shape, given.dtype):
+            slots[self._rank] = given[rows]
             all_here()
-            np.sum(slots, 0, dtype=part.dtype, out=total[begin : begin + step])
-            self._turn = 1 - self._turn
+            np.sum(slots, 0, dtype=given.dtype, out=total[rows])
         return total.reshape(array.shape)
+
+    def merged(
+        self,
+        shape: tuple[int, int],
+        dtype: np.dtype[Any],
+        lay: OnRows,
+        merge: OnRows,
+        all_here: Callable[[], None],
+    ) -> np.ndarray:
+        """See `Group`; `all_here` returns once all called it."""
+        result = np.empty(shape, dtype)
+        for rows, slots in self._parts(shape, dtype):
+            lay(rows, slots[self._rank])
+            all_here()
+            count, size = rows.stop - rows.start, len(slots)
+            mine = slice(self._rank * count // size, (self._rank + 1) * count // size)
+            merge(slice(rows.start + mine.start, rows.start + mine.stop), slots[:, mine])
+            all_here()
+            result[rows] = slots[0]
+        return result
+
+    def _parts(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[tuple[slice, np.ndarray]]:
+        """Rows of arrays of this shape, and where the workers lay theirs: [size, rows, width]."""
+        count, width = shape
+        step = max(1, SHARED_BYTES // (width * dtype.itemsize))
+        for begin in range(0, count, step):
+            rows = slice(begin, min(begin + step, count))
+            used = (rows.stop - begin) * width * dtype.itemsize
+            yield rows, self._banks[self._turn, :, :used].view(dtype).reshape(-1, rows.stop - begin, width)
+            self._turn = 1 - self._turn
 
 
 def end_together(group: Group, failure: Exception | None) -> None:

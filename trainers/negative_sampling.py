@@ -5,9 +5,11 @@ centres, [L, d], and the output vectors of the words in reach and of the negativ
 gathered once; all their scores come out of one batched matrix product, weighted for a pair by the chance that
 a drawn radius reaches it (the score is there anyway: a pair costs no more than none), for a negative by
 ``pairs * negative / K``, so that the expected gradient is that of `negative` examples a pair. Gradients are
-two more such products (no autograd), added to the rows that were touched. The longer side of the scores, that
-of the others, comes last: XLA vectorises its loops by the last axis, and L may then be short, which leaves
-fewer scores that no pair needs.
+two more such products (no autograd), added to the rows that were touched.
+
+Scores have the others first and the centres last: the three products together are then faster than the other
+way round. XLA vectorises what it does number by number by the last axis, for which L is too short, so LINE
+others stand in one row for that.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainers.embeddings import (
+    LINE,
     Centres,
     Doubles,
     EmbeddingsSettings,
@@ -89,6 +92,8 @@ class NegativeSampling:
     ) -> Tensor:
         """Does the first `count` of the steps; the summed loss of each, float64 [capacity]."""
         capacity = rates.shape[0]
+        # A centre's reach is the same for all others of a line; repeated within the loop it would be slow.
+        left, right = tf.tile(left, [1, 1, LINE]), tf.tile(right, [1, 1, LINE])
 
         def step(at: Tensor, losses: Tensor, *masses: Tensor) -> tuple[Tensor, ...]:
             arrays = (rates[at], values[at], left[at], right[at], negatives[at])
@@ -118,34 +123,36 @@ class NegativeSampling:
         x = tf.reshape(tf.gather(table_in, centres), [tiles, tile, d])
         y = tf.reshape(tf.gather(table_out, others), [tiles, -1, d])
 
-        # All that has a row for each centre and a column for each other word: [tiles, tile, reach + K].
-        column = np.arange(reach + negatives.shape[1])
-        offset = column - np.arange(tile)[:, None] - window
-        drawn = column < reach
+        # All that has a row for each other word and a column for each centre: [reach + K, tile].
+        row = np.arange(reach + negatives.shape[1])[:, None]
+        offset = row - np.arange(tile) - window
+        drawn = row < reach
         contexts = drawn & (offset != 0)
-        offsets = tf.constant(np.where(contexts, offset, FAR), tf.float32)
         within = np.concatenate([[0.0], chances(window)])  # 0 is the centre itself
-        chance = tf.constant(np.where(contexts, within[np.minimum(np.abs(offset), window)], 0.0), tf.float32)
-        share = tf.constant(np.where(drawn, 0.0, own.negative / negatives.shape[1]), tf.float32)
-        left, right = (tf.cast(each, tf.float32)[:, :, None] for each in (left, right))
-        paired = tf.where((offsets >= -left) & (offsets <= right), chance, 0.0)
+        near = within[np.minimum(np.abs(offset), window)]
+        share = np.where(drawn, 0.0, own.negative / negatives.shape[1])
+        offsets, chance, share = (
+            tf.constant(np.broadcast_to(each, offset.shape).reshape(-1, LINE * tile), tf.float32)
+            for each in (np.where(contexts, offset, FAR), np.where(contexts, near, 0.0), share)
+        )
+        left, right = (tf.cast(each, tf.float32)[:, None, :] for each in (left, right))
         pairs = expected(left, window) + expected(right, window)
+        paired = tf.where((offsets >= -left) & (offsets <= right), chance, 0.0)
         weight = paired + share * pairs
 
-        score = tf.matmul(x, y, transpose_b=True)
+        score = tf.reshape(tf.matmul(y, x, transpose_b=True), [tiles, -1, LINE * tile])
         # A pair costs softplus(-score) = softplus(score) - score, a negative softplus(score). Softplus,
         # log(1 + exp(score)), and its slope come out of one exponential; beyond 20 they are the score and 1.
         grown = tf.exp(tf.clip_by_value(score, -20.0, 20.0))
         softplus = tf.math.log(1.0 + grown) + tf.nn.relu(score - 20.0)
         loss = tf.reduce_sum(weight * softplus - paired * score, 2)
         # What is added to the rows: minus the gradient. The centres pull as often as they are paired, the
-        # others as often as their weights say (summed by a product: a sum of 16 rows is not vectorised, 27 us
-        # a step against 2).
-        error = paired - weight * (grown / (1.0 + grown))
-        dx = tf.reshape(tf.matmul(error, y), [-1, d])
-        dy = tf.reshape(tf.matmul(error, x, transpose_a=True), [-1, d])
-        pulls_x = tf.reshape(pairs, [-1]) * np.float32(1 + own.negative)
-        pulls_y = tf.reshape(tf.matmul(tf.ones([tiles, 1, tile]), weight), [-1])
+        # others as often as their weights say.
+        error = tf.reshape(paired - weight * (grown / (1.0 + grown)), [tiles, -1, tile])
+        dx = tf.reshape(tf.matmul(error, y, transpose_a=True), [-1, d])
+        dy = tf.reshape(tf.matmul(error, x), [-1, d])
+        pulls_x = tf.reshape(pairs[:, 0, :tile], [-1]) * np.float32(1 + own.negative)
+        pulls_y = tf.reshape(tf.reduce_sum(tf.reshape(weight, [tiles, -1, tile]), 2), [-1])
         mass_in = self._add(table_in, masses[0], centres, rate, dx, pulls_x)
         mass_out = self._add(table_out, masses[1], others, rate, dy, pulls_y)
         return tf.reduce_sum(tf.cast(loss, tf.float64)), (mass_in, mass_out)

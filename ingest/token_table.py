@@ -131,6 +131,14 @@ def _find(content, classes, pairs, begins, ends):
     return many
 
 
+@compiled(NOTHING, I32, I64)
+def count(numbers, counts):
+    """Adds one to the count of each number; all are below ``len(counts)``. (numpy's `bincount` makes int64 of
+    the numbers first, in fresh memory.)"""
+    for number in numbers:
+        counts[np.uint32(number)] += 1
+
+
 @compiled(NOTHING, READ_U8, READ_EIGHTS, I32, I32, U8, I64, U64, U64, I32, I64)
 def _number(folded, eights, begins, stops, letters, ends, masks, places, numbers, state):
     """Looks up the tokens from ``state[0]`` on, and adds those that are new until the table is full enough.

@@ -70,7 +70,11 @@ class Tokens:
 
     def counts(self) -> npt.NDArray[np.int64]:
         """How often each dictionary entry occurs: int64[len(dictionary)]."""
-        return np.bincount(self.indices, minlength=len(self.dictionary)).astype(np.int64, copy=False)
+        from ingest.token_table import count  # see `table`
+
+        counts = np.zeros(len(self.dictionary), np.int64)
+        count(self.indices, counts)
+        return counts
 
     def strings(self) -> list[str]:
         """The tokens one by one; for small texts."""

@@ -25,10 +25,9 @@ from trainers.cells import (
     GRUResetBeforeCell,
     LSTMCell,
     SimpleCell,
-    Tensors,
     Weights,
 )
-from trainers.lengths import Rows, of_real_frames, permuted
+from trainers.lengths import Rows, permuted
 from trainers.sweep import sweep
 
 
@@ -211,13 +210,11 @@ class Recurrent:
                 own = {name: parameters[prefix + name] for name in cell.weight_shapes(self.units)}
                 read = _reversed(inputs, lengths) if direction else inputs
                 kernel, bias = parameters[f"{prefix}kernel"], parameters[f"{prefix}bias"]
-                if rows is None or read.dtype.is_integer:
-                    x = _projected(read, kernel, bias)
-                else:
-                    x = _projected_real(read, kernel, bias, lengths)
+                projection = (kernel, bias) if rows is not None and read.dtype.is_floating else ()
+                x = read if projection else _projected(read, kernel, bias)
                 first = len(carries)
                 state = tuple(carry[first + slot] for slot in range(cell.states))
-                h, last = sweep(cell, own, x, state, lengths, keep, rows)
+                h, last = sweep(cell, own, x, state, lengths, keep, rows, projection)
                 if real is not None:
                     h = tf.where(real, h, tf.zeros([], dtype))
                 outputs.append(_reversed(h, lengths) if direction else h)
@@ -283,25 +280,6 @@ def _projected(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tens
     width = kernel.shape[-1]
     flat = tf.reshape(inputs, [-1, kernel.shape[0]]) @ kernel + bias
     return tf.reshape(flat, tf.concat([tf.shape(inputs)[:-1], [width]], axis=0))
-
-
-def _projected_real(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-    """`_projected`, the kernel's gradient out of real frames only; that of the others is zero."""
-
-    @tf.custom_gradient
-    def projected(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        def gradient(dx: tf.Tensor) -> Tensors:
-            made = of_real_frames(
-                (dx, inputs),
-                lengths,
-                lambda packed: {"kernel": tf.matmul(packed[1], packed[0], transpose_a=True)},
-            )
-            flat = tf.reshape(dx, [-1, dx.shape[-1]]) @ tf.transpose(kernel)
-            return tf.reshape(flat, inputs.shape), made["kernel"], tf.reduce_sum(dx, axis=[0, 1])
-
-        return _projected(inputs, kernel, bias), gradient
-
-    return projected(inputs, kernel, bias)
 
 
 @tf.custom_gradient

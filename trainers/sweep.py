@@ -18,17 +18,20 @@ from trainers.lengths import Rows, of_real_frames
 def sweep(
     cell: Cell,
     weights: Weights,
-    projected: tf.Tensor,
+    inputs: tf.Tensor,
     carry: Tensors,
     lengths: tf.Tensor | None,
     keep: tf.Tensor | None,
     rows: Rows | None,
+    projection: Tensors = (),
 ) -> tuple[tf.Tensor, Tensors]:
     """h of every step, and the states after each sequence's last real one.
 
-    projected: the input's share of the gates, [steps, batch, gates * units]. carry: the cell's states, each
-    [batch, units]. lengths: int32 [batch], all `steps` unless given. keep: 0 or 1 [steps, batch, 1], what
-    the state is multiplied by before a step. rows: given where lengths fall from row to row.
+    inputs: the input's share of the gates, [steps, batch, gates * units]; with `projection`, a kernel and a
+    bias that make it out of them, [steps, batch, inputs], and `rows`: each step then makes it for the rows
+    that it does. carry: the cell's states, each [batch, units]. lengths: int32 [batch], all `steps` unless
+    given. keep: 0 or 1 [steps, batch, 1], what the state is multiplied by before a step. rows: given where
+    lengths fall from row to row.
 
     Steps beyond a sequence's length are left out or computed like any other and used by nobody: padding comes
     last, so it reaches no real step, and no gradient comes back from it.
@@ -37,13 +40,13 @@ def sweep(
     count = cell.states
     which = None
     if rows is not None:
-        which = rows.needed(lengths, _steps(projected))
+        which = rows.needed(lengths, _steps(inputs))
 
     @tf.custom_gradient
     def swept(x: tf.Tensor, *rest: tf.Tensor) -> tuple[Tensors, Callable]:
-        first = rest[:count]
-        own = dict(zip(names, rest[count:], strict=True))
-        states, last, saved = _forward(cell, own, x, first, keep, rows, which)
+        first, projection = rest[:count], rest[count + len(names) :]
+        own = dict(zip(names, rest[count : count + len(names)], strict=True))
+        states, last, saved = _forward(cell, own, x, projection, first, keep, rows, which)
         if lengths is not None:
             last = tuple(_at(each, one, lengths) for each, one in zip(states, first, strict=True))
 
@@ -57,12 +60,18 @@ def sweep(
             if rows is None:
                 gradients = cell.weight_gradients(dx, saved, before, states)
             else:
-                gradients = _packed_gradients(cell, dx, saved, before, states, lengths)
-            return (dx, *dfirst, *(gradients[name] for name in names))
+                of = (x,) if projection else ()
+                gradients = _packed_gradients(cell, of, dx, saved, before, states, lengths)
+            learned = names
+            if projection:
+                learned = [*names, "kernel", "bias"]
+                flat = tf.reshape(dx, [-1, dx.shape[-1]]) @ tf.transpose(projection[0])
+                dx = tf.reshape(flat, x.shape)
+            return (dx, *dfirst, *(gradients[name] for name in learned))
 
         return (states[0], *last), gradient
 
-    h, *last = swept(projected, *carry, *(weights[name] for name in names))
+    h, *last = swept(inputs, *carry, *(weights[name] for name in names), *projection)
     return h, tuple(last)
 
 
@@ -70,6 +79,7 @@ def _forward(
     cell: Cell,
     weights: Weights,
     x: tf.Tensor,
+    projection: Tensors,
     carry: Tensors,
     keep: tf.Tensor | None,
     rows: Rows | None,
@@ -77,7 +87,7 @@ def _forward(
 ) -> tuple[Tensors, Tensors, Tensors]:
     """The states after every step, those after the last one, and what the cell saved at each."""
     steps = _steps(x)
-    gates = tf.split(x, cell.gates, axis=-1)
+    gates = () if projection else tf.split(x, cell.gates, axis=-1)
     arrays = _arrays(len(carry) + cell.saved, x.dtype, steps, carry[0].shape)
     weights = cell.forward_weights(weights)
 
@@ -86,7 +96,11 @@ def _forward(
             state = tuple(each * keep[t] for each in state)
 
         def work(size: int | None) -> Tensors:
-            given = tuple(each[t, :size] for each in gates)
+            if projection:
+                kernel, bias = projection
+                given = tuple(tf.split(x[t, :size] @ kernel + bias, cell.gates, axis=-1))
+            else:
+                given = tuple(each[t, :size] for each in gates)
             after, saved = cell.step(weights, given, tuple(each[:size] for each in state))
             return (*after, *saved)
 
@@ -148,16 +162,26 @@ def _backward(
 
 
 def _packed_gradients(
-    cell: Cell, dx: tf.Tensor, saved: Tensors, before: Tensors, after: Tensors, lengths: tf.Tensor
+    cell: Cell,
+    inputs: Tensors,
+    dx: tf.Tensor,
+    saved: Tensors,
+    before: Tensors,
+    after: Tensors,
+    lengths: tf.Tensor,
 ) -> dict[str, tf.Tensor]:
-    """The weight gradients out of real frames only."""
+    """The gradients of the weights, and of the projection where `inputs` holds what it is made of, out of
+    real frames only."""
 
     def gradients(packed: Tensors) -> dict[str, tf.Tensor]:
-        dx, *rest = (each[None] for each in packed)
+        dx, *rest = (each[None] for each in packed[: len(packed) - len(inputs)])
         parts = (rest[: len(saved)], rest[len(saved) : -len(after)], rest[-len(after) :])
-        return cell.weight_gradients(dx, *map(tuple, parts))
+        made = cell.weight_gradients(dx, *map(tuple, parts))
+        for each in packed[len(packed) - len(inputs) :]:
+            made |= {"kernel": tf.matmul(each, dx[0], transpose_a=True), "bias": tf.reduce_sum(dx[0], axis=0)}
+        return made
 
-    return of_real_frames((dx, *saved, *before, *after), lengths, gradients)
+    return of_real_frames((dx, *saved, *before, *after, *inputs), lengths, gradients)
 
 
 def _at(states: tf.Tensor, first: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:

@@ -76,6 +76,12 @@ class Tokens:
         count(self.indices, counts)
         return counts
 
+    def order(self) -> npt.NDArray[np.int64]:
+        """The dictionary's entries in the order of their UTF-8: int64[len(dictionary)]."""
+        from ingest.token_table import sorted_order  # see `table`
+
+        return sorted_order(self.dictionary)
+
     def strings(self) -> list[str]:
         """The tokens one by one; for small texts."""
         words: list[str] = self.dictionary.to_pylist()

@@ -8,11 +8,14 @@ import re
 import unicodedata
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.errors import UsageError
+from ingest.token_table import sorted_order
 from ingest.tokens import BATCH_BYTES, Tokeniser
 
 REFERENCE = re.compile(r"[A-Za-z]+|[!?.:,()]")
@@ -137,3 +140,13 @@ def test_the_table_of_tokens_grows_and_tells_long_ones_apart() -> None:
     assert tokens.strings() == expected
     assert tokens.dictionary.to_pylist() == list(dict.fromkeys(expected))
     assert tokens.offsets.tolist() == list(range(0, 50 * 4000 + 1, 50))
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    words=st.sets(st.text("ab\0\x7fé日𝄞", max_size=12) | st.text(max_size=20).filter(str.isprintable)),
+    left_out=st.integers(0, 3),
+)
+def test_tokens_are_sorted_as_arrow_sorts_them(words: set[str], left_out: int) -> None:
+    tokens = pa.array(list(words), pa.string())[left_out:]
+    assert sorted_order(tokens).tolist() == pc.sort_indices(tokens).to_pylist()

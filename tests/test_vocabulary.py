@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,7 +24,6 @@ from ingest.vocabulary import (
     merge_runs,
     most_frequent,
     run_of,
-    sorted_order,
     write_run,
 )
 
@@ -73,16 +71,6 @@ def test_merging_in_a_tree_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_run_is_sorted_and_counts_every_token() -> None:
     made = run_of(Tokeniser().encode(["b a É b", "日 b"]))
     assert made.to_pydict() == {"token": ["a", "b", "é", "日"], "count": [1, 3, 1, 1]}
-
-
-@settings(deadline=None, max_examples=200)
-@given(
-    words=st.sets(st.text("ab\0\x7fé日𝄞", max_size=12) | st.text(max_size=20).filter(str.isprintable)),
-    left_out=st.integers(0, 3),
-)
-def test_tokens_are_sorted_as_arrow_sorts_them(words: set[str], left_out: int) -> None:
-    tokens = pa.array(list(words), pa.string())[left_out:]
-    assert sorted_order(tokens).tolist() == pc.sort_indices(tokens).to_pylist()
 
 
 def test_order_is_by_count_then_token_and_unknown_is_first() -> None:

@@ -27,7 +27,7 @@ class Rows:
 
     sizes: tuple[int, ...]
 
-    BLOCK = 4
+    BLOCK, MOST = 4, 8  # rows, and sizes: each is compiled, eight take a second more than four
     LEAST = 48
     WIDE, LEAST_WIDE = 128, 32  # so many units, and rows for them
 
@@ -37,7 +37,7 @@ class Rows:
         least = cls.LEAST_WIDE if units >= cls.WIDE else cls.LEAST
         if steps is None or batch is None or batch < least:
             return None
-        count = min(batch // cls.BLOCK, 8)
+        count = min(batch // cls.BLOCK, cls.MOST)
         return cls(tuple(-(-batch * part // count) for part in range(1, count + 1)))
 
     def needed(self, lengths: tf.Tensor, steps: int | tf.Tensor) -> tf.Tensor:

@@ -60,8 +60,8 @@ def sweep(
             if rows is None:
                 gradients = cell.weight_gradients(dx, saved, before, states)
             else:
-                of = (x,) if projection else ()
-                gradients = _packed_gradients(cell, of, dx, saved, before, states, lengths)
+                read = x if projection else None
+                gradients = _packed_gradients(cell, read, dx, saved, before, states, lengths)
             learned = names
             if projection:
                 learned = [*names, "kernel", "bias"]
@@ -163,25 +163,27 @@ def _backward(
 
 def _packed_gradients(
     cell: Cell,
-    inputs: Tensors,
+    inputs: tf.Tensor | None,
     dx: tf.Tensor,
     saved: Tensors,
     before: Tensors,
     after: Tensors,
     lengths: tf.Tensor,
 ) -> dict[str, tf.Tensor]:
-    """The gradients of the weights, and of the projection where `inputs` holds what it is made of, out of
-    real frames only."""
+    """The gradients of the weights, and with `inputs` of the projection that was made of them, out of real
+    frames only."""
+    values = (dx, *saved, *before, *after)
 
     def gradients(packed: Tensors) -> dict[str, tf.Tensor]:
-        dx, *rest = (each[None] for each in packed[: len(packed) - len(inputs)])
+        dx, *rest = (each[None] for each in packed[: len(values)])
         parts = (rest[: len(saved)], rest[len(saved) : -len(after)], rest[-len(after) :])
         made = cell.weight_gradients(dx, *map(tuple, parts))
-        for each in packed[len(packed) - len(inputs) :]:
-            made |= {"kernel": tf.matmul(each, dx[0], transpose_a=True), "bias": tf.reduce_sum(dx[0], axis=0)}
+        if inputs is not None:
+            made["kernel"] = tf.matmul(packed[-1], dx[0], transpose_a=True)
+            made["bias"] = tf.reduce_sum(dx[0], axis=0)
         return made
 
-    return of_real_frames((dx, *saved, *before, *after, *inputs), lengths, gradients)
+    return of_real_frames(values if inputs is None else (*values, inputs), lengths, gradients)
 
 
 def _at(states: tf.Tensor, first: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:

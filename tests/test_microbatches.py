@@ -64,6 +64,24 @@ def test_every_row_is_in_one_part(rows: int, threads: Any) -> None:
     assert sum(map(int, sizes(batch[1]))) == rows  # of unknown shape too
 
 
+@pytest.mark.parametrize("xla", [True, False])
+def test_a_step_is_traced_once_for_every_shape(xla: bool, threads: Any) -> None:
+    threads(1)
+    traced = []
+
+    def sums(parameters: dict[str, tf.Tensor], rows: list[tf.Tensor], rate: tf.Tensor) -> tf.Tensor:
+        traced.append(rows[0].shape)
+        return rate * tf.reduce_sum(rows[0]) * parameters["weight"]
+
+    step = Microbatches(8, Recurrent("gru", 3, 8), xla).step(sums)
+    for rows in (4, 6, 4, 6):
+        for weight in (1.0, 2.0):
+            found = step({"weight": tf.constant(weight)}, [tf.ones([rows])], tf.constant(3.0))
+            assert float(found) == 3 * rows * weight
+    shapes = [[4], [6]] if xla else [[4], [None]]  # uncompiled, one graph serves what comes after the first
+    assert [shape.as_list() for shape in traced] == shapes
+
+
 def close(found: tuple[Any, ...], whole: tuple[Any, ...]) -> None:
     for one, other in zip(tf.nest.flatten(found), tf.nest.flatten(whole), strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-6)

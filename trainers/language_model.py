@@ -108,7 +108,7 @@ class CharacterLanguageModel(Synchronous):
         self._train = self.micro.step(self._train_batches)
         self._flat_gradients = self.micro.step(self._flattened)
         self._update_by = self.micro.whole(self._updated_by)
-        self._losses = self.micro.whole(self._window_losses)
+        self._losses = self.micro.whole(self._page_losses)
 
     # the contract of the loop
 
@@ -358,7 +358,7 @@ class CharacterLanguageModel(Synchronous):
         inputs: tf.Tensor,
         targets: tf.Tensor,
         carry: tf.Tensor,
-        starts: tf.Tensor | None = None,
+        starts: tf.Tensor | None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The loss of every character, nats [steps, batch], and the carry."""
         outputs, carry = self.network.read(parameters, inputs, carry, starts=starts)
@@ -368,6 +368,11 @@ class CharacterLanguageModel(Synchronous):
             labels=tf.reshape(targets, [-1]), logits=logits
         )
         return tf.reshape(losses, tf.shape(targets)), carry
+
+    def _page_losses(
+        self, parameters: State, inputs: tf.Tensor, targets: tf.Tensor, carry: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._window_losses(parameters, inputs, targets, carry, None)
 
     # held-out pages
 

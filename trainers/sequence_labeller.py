@@ -86,7 +86,7 @@ class SequenceLabeller(SequenceLearner):
         frames: tf.Tensor,
         labels: tf.Tensor,
         lengths: tf.Tensor,
-        key: tf.Tensor | None = None,
+        key: tf.Tensor | None,
     ) -> tuple[tf.Tensor, ...]:
         if key is not None and self.own.recombined:
             of_words, key = tf.unstack(tf.random.split(key))

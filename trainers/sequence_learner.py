@@ -75,7 +75,7 @@ class SequenceLearner(Synchronous):
         self._train = self.micro.step(self._train_batch)
         self._flat_gradients = self.micro.step(self._flattened)
         self._update_by = self.micro.whole(self._updated_by)
-        self._measure = self.micro.whole(self._figures)
+        self._measure = self.micro.whole(self._held_out_figures)
 
     # what the trainers say
 
@@ -300,13 +300,18 @@ class SequenceLearner(Synchronous):
         shape = tf.concat([tf.shape(read)[:-1], [self.classes]], axis=0)
         return tf.reshape(flat + parameters["output/bias"], shape)
 
+    def _held_out_figures(
+        self, parameters: State, frames: tf.Tensor, labels: tf.Tensor, lengths: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        return self._figures(parameters, frames, labels, lengths, None)
+
     def _figures(
         self,
         parameters: State,
         frames: tf.Tensor,
         labels: tf.Tensor,
         lengths: tf.Tensor,
-        key: tf.Tensor | None = None,
+        key: tf.Tensor | None,
     ) -> tuple[tf.Tensor, ...]:
         """Sums over the batch's sequences: loss, error (each sequence's mean), wrong labels, sequences with a
         wrong label."""

@@ -373,8 +373,8 @@ def test_rows_that_have_ended_are_left_out_and_nothing_changes(cell: str) -> Non
 
 
 def test_rows_are_left_out_only_where_that_was_seen_to_pay() -> None:
-    assert Rows.of(14, 48, 64) == Rows((6, 12, 18, 24, 30, 36, 42, 48))
+    assert Rows.of(14, 48, 64) == Rows((10, 15, 20, 25, 30, 40, 45, 48))
     assert Rows.of(14, 47, Rows.WIDE - 1) is None
-    assert Rows.of(14, 32, Rows.WIDE) == Rows((4, 8, 12, 16, 20, 24, 28, 32))
+    assert Rows.of(14, 32, Rows.WIDE) == Rows((5, 10, 15, 20, 25, 30, 32))
     assert Rows.of(14, 31, Rows.WIDE) is None
     assert Rows.of(None, 48, 64) is Rows.of(14, None, 64) is None

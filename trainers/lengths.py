@@ -5,6 +5,7 @@ All is time-major, as in `trainers.recurrent`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +13,8 @@ import tensorflow as tf
 
 from trainers.cells import Tensors
 
-PARTS = 8  # of all frames, in which those that are real are counted
+# Of all frames, in which those that are real are counted, and the fewest of them: each number is compiled.
+PARTS, LEAST_PARTS = 16, 5
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,9 @@ class Rows:
 
     sizes: tuple[int, ...]
 
-    BLOCK, MOST = 4, 8  # rows, and sizes: each is compiled, eight take a second more than four
+    # Rows, which the matrix library takes by fives where vectors have 512 bits (28 take as long as 30), and
+    # sizes: each is compiled, eight take a second more than four.
+    BLOCK, MOST = 5, 8
     LEAST = 48
     WIDE, LEAST_WIDE = 128, 32  # so many units, and rows for them
 
@@ -37,8 +41,9 @@ class Rows:
         least = cls.LEAST_WIDE if units >= cls.WIDE else cls.LEAST
         if steps is None or batch is None or batch < least:
             return None
-        count = min(batch // cls.BLOCK, cls.MOST)
-        return cls(tuple(-(-batch * part // count) for part in range(1, count + 1)))
+        count = min(-(-batch // cls.BLOCK), cls.MOST)
+        even = (batch * part / count for part in range(1, count))
+        return cls((*(cls.BLOCK * math.ceil(rows / cls.BLOCK) for rows in even), batch))
 
     def needed(self, lengths: tf.Tensor, steps: int | tf.Tensor) -> tf.Tensor:
         """Which of the sizes each step needs, int32 [steps]; `lengths` [batch] fall."""
@@ -59,13 +64,13 @@ class Rows:
 def of_real_frames(
     values: Tensors, lengths: tf.Tensor, work: Callable[[Tensors], dict[str, tf.Tensor]]
 ) -> dict[str, tf.Tensor]:
-    """`work` on the real frames of `values` [steps, batch, ...], put together: [frames, ...], as many eighths
-    of all as they fill. What fills up the last eighth are frames beyond the lengths."""
+    """`work` on the real frames of `values` [steps, batch, ...], put together: [frames, ...], as many
+    sixteenths of all as they fill. What fills up the last one are frames beyond the lengths."""
     steps, batch = values[0].shape[:2]
     real = tf.reshape(tf.range(steps)[:, None] < lengths, [-1])
     places = tf.argsort(tf.cast(tf.logical_not(real), tf.int32), stable=True)
     count = tf.reduce_sum(tf.cast(real, tf.int32))
-    sizes = sorted({-(-steps * batch * part // PARTS) for part in range(1, PARTS + 1)})
+    sizes = sorted({-(-steps * batch * part // PARTS) for part in range(LEAST_PARTS, PARTS + 1)})
     flat = [tf.reshape(each, [-1, each.shape[-1]]) for each in values]
     names: list[str] = []
 

@@ -29,6 +29,7 @@ from cluster.artefact import Artefact
 from cluster.errors import UsageError
 from cluster.folder import FileRecord, Folder
 from trainers.characters import Alphabet
+from trainers.graphs import by_shape
 from trainers.language_settings import KIND
 from trainers.model_files import MODEL, PARAMETERS, reading, write_parameters
 from trainers.recurrent import Recurrent
@@ -102,10 +103,10 @@ class CharacterModel:
         self.alphabet = alphabet
         self.network = network
         self.take(parameters)
-        self._window_losses = tf.function(self._losses, jit_compile=True, autograph=False)
-        self._read = tf.function(self._read_chunk, jit_compile=True, autograph=False)
-        self._sample = tf.function(self._sample_chunk, jit_compile=True, autograph=False)
-        self._next = tf.function(self._next_probabilities, jit_compile=True, autograph=False)
+        self._window_losses, self._read, self._sample, self._next = (
+            by_shape(tf.function(each, jit_compile=True, autograph=False))
+            for each in (self._losses, self._read_chunk, self._sample_chunk, self._next_probabilities)
+        )
 
     def take(self, parameters: Mapping[str, Any]) -> None:
         """Other parameters of the same shapes; what is compiled stays."""

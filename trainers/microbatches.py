@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import tensorflow as tf
 
 from trainers import cudnn
+from trainers.graphs import by_shape
 from trainers.group import Group
 from trainers.recurrent import Recurrent
 
@@ -51,11 +52,14 @@ class Microbatches:
 
     def step(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A graph of `function`, which calls parts; compiled where all is one."""
-        return self._by_shape(self._graph(function, self.xla and self.count == 1))
+        return self._called(self._graph(function, self.xla and self.count == 1))
 
     def whole(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A graph of `function`, which reads a whole batch."""
-        return self._by_shape(self._graph(function, self.xla))
+        return self._called(self._graph(function, self.xla))
+
+    def _called(self, graph: Callable[..., Any]) -> Callable[..., Any]:
+        return by_shape(graph) if self._few_shapes else graph
 
     def _graph(self, function: Callable[..., Any], compiled: bool) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -70,23 +74,6 @@ class Microbatches:
             reduce_retracing=not self._few_shapes,
         )
         return found
-
-    def _by_shape(self, graph: Any) -> Callable[..., Any]:
-        """`graph`, where it has few shapes found by those of what stands in no dictionary (parameters and
-        slots keep theirs): TensorFlow would look at every tensor, some .25 ms a call for 25 of them. Calls
-        give every argument, by position."""
-        if not self._few_shapes:
-            return cast("Callable[..., Any]", graph)
-        known: dict[tuple[tf.TensorShape, ...], Callable[..., Any]] = {}
-
-        def call(*given: Any) -> Any:
-            changing = [each for each in given if not isinstance(each, dict)]
-            shapes = tuple(each.shape for each in tf.nest.flatten(changing))
-            if shapes not in known:
-                known[shapes] = graph.get_concrete_function(*given)
-            return known[shapes](*given)
-
-        return call
 
     def part(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A function to call within a step, compiled by itself where there are several parts."""

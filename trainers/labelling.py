@@ -127,14 +127,12 @@ class LabellingModel:
         frames = np.zeros((lengths.max(), len(group), *group[0].shape[1:]), group[0].dtype)
         for lane, each in enumerate(group):
             frames[: len(each), lane] = each
-        found = self._compiled(self.parameters, tf.constant(frames), tf.constant(lengths)).numpy()
+        found = self._compiled(tf.constant(frames), tf.constant(lengths)).numpy()
         for lane, each in enumerate(group):
             yield found[: len(each), lane]
 
-    def _probabilities(
-        self, parameters: Mapping[str, tf.Tensor], frames: tf.Tensor, lengths: tf.Tensor
-    ) -> tf.Tensor:
-        read = self.network.read(parameters, frames, lengths)
-        flat = tf.reshape(read, [-1, self.network.width]) @ parameters["output/kernel"]
+    def _probabilities(self, frames: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+        read = self.network.read(self.parameters, frames, lengths)
+        flat = tf.reshape(read, [-1, self.network.width]) @ self.parameters["output/kernel"]
         shape = tf.concat([tf.shape(read)[:2], [len(self.labels)]], axis=0)
-        return tf.nn.softmax(tf.reshape(flat + parameters["output/bias"], shape))
+        return tf.nn.softmax(tf.reshape(flat + self.parameters["output/bias"], shape))

@@ -108,7 +108,7 @@ class CharacterLanguageModel(Synchronous):
         self._train = self.micro.step(self._train_batches)
         self._flat_gradients = self.micro.step(self._flattened)
         self._update_by = self.micro.whole(self._updated_by)
-        self._losses = self.micro.whole(self._page_losses)
+        self._losses = self.micro.whole(self._window_losses)
 
     # the contract of the loop
 
@@ -369,11 +369,6 @@ class CharacterLanguageModel(Synchronous):
         )
         return tf.reshape(losses, tf.shape(targets)), carry
 
-    def _page_losses(
-        self, parameters: State, inputs: tf.Tensor, targets: tf.Tensor, carry: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._window_losses(parameters, inputs, targets, carry, None)
-
     # held-out pages
 
     def _pages(self) -> Iterable[Ids]:
@@ -399,7 +394,7 @@ class CharacterLanguageModel(Synchronous):
         for begin in range(0, longest, EVALUATION_STEPS):
             part = slice(begin, begin + EVALUATION_STEPS)
             losses, carry = self._losses(
-                parameters, tf.constant(inputs[part]), tf.constant(targets[part]), carry
+                parameters, tf.constant(inputs[part]), tf.constant(targets[part]), carry, None
             )
             total += float((losses.numpy() * weights[part]).sum(dtype=np.float64))
         return total

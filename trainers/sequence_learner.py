@@ -75,7 +75,7 @@ class SequenceLearner(Synchronous):
         self._train = self.micro.step(self._train_batch)
         self._flat_gradients = self.micro.step(self._flattened)
         self._update_by = self.micro.whole(self._updated_by)
-        self._measure = self.micro.whole(self._held_out_figures)
+        self._measure = self.micro.whole(self._figures)
 
     # what the trainers say
 
@@ -165,7 +165,7 @@ class SequenceLearner(Synchronous):
         parameters = self.weights(state)
         sums, count, labels = np.zeros(4), 0, 0
         for numbers in self.stream.held_out():
-            sums += np.array(self._measure(parameters, *self._batch(numbers)), np.float64)
+            sums += np.array(self._measure(parameters, *self._batch(numbers), None), np.float64)
             count += len(numbers)
             labels += int(self.sequences.lengths[numbers].sum()) if self.per_frame else len(numbers)
         loss, error, wrong, flawed = sums / count if count else np.full(4, math.nan)
@@ -299,11 +299,6 @@ class SequenceLearner(Synchronous):
         flat = tf.reshape(read, [-1, self.width]) @ parameters["output/kernel"]
         shape = tf.concat([tf.shape(read)[:-1], [self.classes]], axis=0)
         return tf.reshape(flat + parameters["output/bias"], shape)
-
-    def _held_out_figures(
-        self, parameters: State, frames: tf.Tensor, labels: tf.Tensor, lengths: tf.Tensor
-    ) -> tuple[tf.Tensor, ...]:
-        return self._figures(parameters, frames, labels, lengths, None)
 
     def _figures(
         self,

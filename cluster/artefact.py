@@ -45,6 +45,7 @@ __all__ = ["Artefact", "Draft", "Input", "Manifest", "identity_of", "settings_di
 MANIFEST = "manifest.json"
 MAKING = "making"
 DRAFT = f"{MAKING}/draft.json"
+OURS = (f"{MAKING}/", f"{PROBES}/")  # what may be cleared for another run
 PROGRESS = "progress.json"  # below making/: how far the run is, by stages that take long
 LIBRARIES = ("ray", "tensorflow", "keras", "numpy", "pyarrow", "lxml")
 
@@ -143,9 +144,9 @@ class Draft:
     `settings` is the stage's frozen dataclass (or a mapping) of all that changes the output and of
     nothing else: worker counts and places do not belong into it. If the folder already holds the
     artefact with this identity, `published` is it. What an unfinished run with the same identity left
-    is kept, so that the run goes on; what one with another identity left is cleared. While the draft lives,
-    no other process makes an artefact here (cluster/claim.py). Raises WordloomError where one does, or
-    where the folder holds anything else.
+    is kept, so that the run goes on; the ``making/`` of one with another identity is cleared, where nothing
+    lies beside it. While the draft lives, no other process makes an artefact here (cluster/claim.py). Raises
+    WordloomError where one does, or where the folder holds anything else.
     """
 
     def __init__(
@@ -241,21 +242,27 @@ class Draft:
         return self.published
 
     def _refuse_foreign(self) -> None:
-        if _begun(self.folder) is not None:
+        begun = _begun(self.folder)
+        if begun == self.identity:
             return
-        ours = (f"{MAKING}/", f"{PROBES}/")
-        foreign = [name for name in self.folder.names() if not name.startswith(ours)]
-        if foreign:
+        beside = [name for name in self.folder.names() if not name.startswith(OURS)]
+        if beside and begun is None:
             raise WordloomError(
-                f"{self.location!r} holds files that are not ours ({foreign[0]!r}); "
+                f"{self.location!r} holds files that are not ours ({beside[0]!r}); "
                 "name an empty or a new folder."
+            )
+        if beside:
+            # Whose they are nobody knows: parts of that run, or what a user has put there since.
+            raise WordloomError(
+                f"{self.location!r} holds a run of other inputs or settings that did not finish, and files "
+                f"beside it ({beside[0]!r}); name another folder, or delete this one."
             )
 
     def _begin(self) -> None:
         if _begun(self.folder) == self.identity:
             return
         for name in self.folder.names():
-            if not name.startswith(f"{MAKING}/{CLAIMS}/"):
+            if name.startswith(OURS) and not name.startswith(f"{MAKING}/{CLAIMS}/"):
                 self.folder.delete(name)
         inputs = {name: given.identity for name, given in self.inputs.items()}
         self.folder.write_json(DRAFT, {"kind": self.kind, "identity": self.identity, "inputs": inputs})

@@ -112,6 +112,18 @@ def test_a_folder_with_foreign_files_is_refused_and_kept(tmp_path: Path) -> None
     assert (tmp_path / "a" / "thesis.txt").read_text() == "mine"
 
 
+def test_what_lies_beside_an_unfinished_draft_is_never_cleared(tmp_path: Path) -> None:
+    within = draft(tmp_path / "a")
+    draft(tmp_path / "a" / "within").publish({}, {})  # as people nest them
+    for name in ("notes.txt", "shards/0.parquet"):
+        within.folder.write(name, b"x")
+        there = within.folder.names()
+        with pytest.raises(WordloomError, match="did not finish, and files beside it"):
+            draft(tmp_path / "a", Settings(size=4))
+        assert within.folder.names() == there
+    assert draft(tmp_path / "a").published is None  # the same run goes on
+
+
 def test_damage_to_a_file_is_found(tmp_path: Path) -> None:
     made = draft(tmp_path / "a")
     made.publish({}, {"x": made.folder.write("x", b"hello")})

@@ -14,7 +14,16 @@ from cluster.errors import UsageError
 from cluster.folder import Folder
 from cluster.progress import Reporter, Stage, counted, quantity
 from ingest.files import Checksums
-from ingest.transfer import Download, Heard, Transfer, name_of, note_of, read_note
+from ingest.transfer import (
+    Download,
+    Heard,
+    Transfer,
+    fetched_from,
+    name_of,
+    note_of,
+    place_of,
+    read_note,
+)
 from ingest.web import Pause
 
 
@@ -133,6 +142,7 @@ def _kept(part: Part, folder: Path) -> Part | None:
     path, note = folder / name, read_note(note_of(folder, name))
     whole = path.is_file() and path.stat().st_size == note.get("bytes")
     wanted = part.sha1 in (None, note.get("sha1")) and part.bytes in (None, note.get("bytes"))
+    wanted = wanted and (part.sha1 is not None or fetched_from(place_of(part.url), note))
     return Part(str(path), part.bytes, part.sha1) if whole and wanted else None
 
 

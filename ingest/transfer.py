@@ -62,6 +62,7 @@ class Transfer:
         self.note = note_of(folder, name)
         self.partial = folder / f"{PARTIAL}{name}"
         self.partial_note = folder / f"{PARTIAL}{name}.json"
+        self.place = place_of(url)
         self.version = Version()
         self.have = 0
         self.sha256 = hashlib.sha256()
@@ -115,7 +116,12 @@ class Transfer:
         self.partial.replace(self.target)
         self.partial_note.unlink(missing_ok=True)
         done = Download(self.target, self.have, self.sha256.hexdigest(), True)
-        known = {"bytes": done.bytes, "sha256": done.sha256, "sha1": self.sha1.hexdigest()}
+        known = {
+            "bytes": done.bytes,
+            "sha256": done.sha256,
+            "sha1": self.sha1.hexdigest(),
+            "place": self.place,
+        }
         _write_note(self.note, {**asdict(self.version), **known, "mtime_ns": self.target.stat().st_mtime_ns})
         return done
 
@@ -139,6 +145,8 @@ class Transfer:
             same = size in (None, done.bytes) and found["sha256"] == done.sha256
             same = same and sha256 in (None, found["sha256"]) and sha1 in (None, found["sha1"])
             return done if same else None
+        if not fetched_from(self.place, note):
+            return None
         known = Version(note.get("etag"), note.get("modified"), done.bytes)
         headers = {"If-None-Match": known.etag} if known.etag else {}
         if known.modified and not known.etag:
@@ -168,7 +176,7 @@ class Transfer:
         """Takes up what an earlier run left, if it is known which version that is."""
         note = read_note(self.partial_note)
         self.version = Version(note.get("etag"), note.get("modified"), note.get("total"))
-        if self.version.condition is None:
+        if self.version.condition is None or not fetched_from(self.place, note):
             self._begin(stream, Version())
             return
         self.have = _digest(self.partial, self.sha256, self.sha1)
@@ -255,7 +263,7 @@ class Transfer:
         stream.truncate()
         self._restart()
         self.version = version
-        _write_note(self.partial_note, asdict(version))
+        _write_note(self.partial_note, {**asdict(version), "place": self.place})
 
     def _restart(self) -> None:
         self.have = 0
@@ -333,6 +341,17 @@ def name_of(url: str) -> str:
     if not name.strip("."):
         raise WordloomError(f"Cannot download {url!r}: the address names no file; check --source.")
     return name
+
+
+def place_of(url: str) -> str:
+    """Which URL it is, as notes have it: not in full, for it may hold a password."""
+    return hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def fetched_from(place: str, note: dict[str, Any]) -> bool:
+    """Whether a file came from this place as far as its note says: many files share the name at their
+    address' end. (Notes of older versions say nothing.)"""
+    return note.get("place") in (None, place)
 
 
 def note_of(folder: Path, name: str) -> Path:

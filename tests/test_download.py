@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from cluster.errors import WordloomError
 from ingest import transfer
-from ingest.download import Part, download, download_all
+from ingest.download import Part, download, download_all, kept
 from ingest.transfer import Download
 from ingest.web import ATTEMPTS, USER_AGENT
 from tests.server import CONTENT, OTHER, Asked, Server
@@ -238,6 +238,27 @@ def test_a_new_version_on_the_server_is_fetched(server: Server, fetch: Callable[
     fetch()
     server.content, server.etag = OTHER, '"v2"'
     assert is_content(fetch(), OTHER)
+
+
+def test_a_file_of_the_same_name_from_another_place_is_not_taken_for_this_one(
+    server: Server, fetch: Callable[..., Download], tmp_path: Path
+) -> None:
+    elsewhere = server.url.replace("/x-dump", "/elsewhere/x-dump")
+    server.script = [server.cut(1000)]
+    with pytest.raises(KeyboardInterrupt):
+        download(elsewhere, tmp_path, pause=_interrupt)
+    assert fetch().fresh and server.asked[-1].range is None  # nor is what came of it gone on with
+    assert download(elsewhere, tmp_path).fresh and fetch().fresh and not fetch().fresh
+    assert download(elsewhere, tmp_path).fresh
+    unreachable = [Part(f"http://127.0.0.1:9/{name}/x-dump.xml.bz2") for name in "ab"]
+    with pytest.raises(WordloomError, match="Cannot download"):
+        download(unreachable[0].url, tmp_path, pause=lambda _: None)
+    assert kept(unreachable, tmp_path) == unreachable
+    assert kept([Part(elsewhere)], tmp_path) == [Part(str(tmp_path / "x-dump.xml.bz2"))]
+
+
+def _interrupt(_: float) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_file_that_was_damaged_here_is_fetched_again(

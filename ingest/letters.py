@@ -22,6 +22,7 @@ from cluster.errors import WordloomError
 from cluster.folder import Folder
 from cluster.progress import Reporter
 from ingest import sequence_corpus
+from ingest.documents import DAMAGE
 from ingest.sequence_corpus import LabelledSequence, SequenceWriter, draft_of
 from ingest.settings import SequencesSettings
 from ingest.source_file import SourceFile
@@ -135,8 +136,8 @@ def ingest_letters(
     if draft.published is not None:
         reporter.say(f"= letters: reused, {draft.published.counts['sequences']:,} words at {draft.location}")
         return draft.published
-    writer = SequenceWriter(draft, "frame")
     with (
+        SequenceWriter(draft, "frame") as writer,
         reporter.stage("letters", total=source.bytes, unit="B", rows="words") as stage,
         source.open() as file,
     ):
@@ -167,7 +168,7 @@ def read_lines(stream: BinaryIO, name: str) -> Iterator[bytes]:
     try:
         while line := content.readline(LONGEST_LINE):
             yield line
-    except (OSError, EOFError) as error:
+    except DAMAGE as error:
         raise WordloomError(f"{name!r} is damaged or cut ({error}); fetch it again.") from error
 
 

@@ -24,6 +24,7 @@ from cluster.errors import WordloomError
 from cluster.folder import Folder
 from cluster.progress import Reporter
 from ingest import sequence_corpus
+from ingest.documents import DAMAGE
 from ingest.sequence_corpus import LabelledSequence, SequenceWriter, draft_of
 from ingest.settings import SequencesSettings
 from ingest.source_file import SourceFile
@@ -81,7 +82,7 @@ class Reviews:
                         )
                     if (review := self._review(archive, member, known)) is not None:
                         yield review
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except (tarfile.TarError, *DAMAGE) as error:
             raise WordloomError(
                 f"{self._name!r} is no whole tar archive ({str(error) or type(error).__name__}) after "
                 f"{self.seen:,} reviews; fetch it again."
@@ -141,8 +142,8 @@ def ingest_reviews(
         reporter.say(f"= reviews: reused, {draft.published.counts['sequences']:,} at {draft.location}")
         return draft.published
     tokeniser = Tokeniser(settings.tokeniser, lower_case=settings.lower_case, normalise=settings.normalise)
-    writer = SequenceWriter(draft, "sequence", tokeniser, settings.text)
     with (
+        SequenceWriter(draft, "sequence", tokeniser, settings.text) as writer,
         reporter.stage("reviews", total=source.bytes, unit="B", rows="reviews") as stage,
         source.open() as file,
     ):
@@ -153,13 +154,11 @@ def ingest_reviews(
             writer.add(LabelledSequence(review.id, split, review.text, review.label, numbers))
             if number % 500 == 0:
                 stage.update(file.tell(), rows=number)
+        writer.flush()
         dropped = reviews.dropped + writer.dropped
-        losses = reviews.sentences()
-        if dropped.total() > settings.malformed * reviews.seen:
-            raise WordloomError(
-                f"{source.name!r}: {dropped.total():,} of {reviews.seen:,} reviews are malformed, more than "
-                f"the allowed share of {settings.malformed:.2%}; {' '.join(losses)}"
-            )
+        losses = sequence_corpus.checked(
+            source.name, "reviews", reviews.seen, dropped, reviews.sentences(), settings.malformed
+        )
         made = writer.publish(losses, reviews.dropped)
         splits = ", ".join(f"{count:,} {name}" for name, count in made.counts["splits"].items())
         stage.update(source.bytes, rows=made.counts["sequences"])

@@ -30,6 +30,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,13 @@ KIND = "sequences"
 COUNTS = "counts.parquet"
 TRAIN, TEST, UNLABELLED = SPLITS = ("train", "test", "unlabelled")
 SHARD_BYTES = 8 << 20  # of text, tokens or frames, at which a shard ends: 20 shards of the film reviews
+
+# Why a writer leaves a sequence out.
+LEFT_OUT = {
+    "twice": "their ids came before",
+    "no frames": "they hold no token",
+    "labels": "they have not a label for each token",
+}
 
 # Raise by one whenever the same sequences and settings give another corpus.
 OUTPUT_VERSION = 1
@@ -161,7 +169,7 @@ class SequenceCorpus:
         """The texts, where the corpus keeps them. Raises WordloomError where it does not."""
         if not self.settings.get("text", False):
             raise WordloomError(
-                f"{self.artefact.location!r} keeps no text; ingest it again with ingest.text=true."
+                f"{self.artefact.location!r} keeps no text; ingest it again with sequences.text=true."
             )
         return list(self._table("text", splits=splits)["text"].to_pylist())
 
@@ -182,6 +190,25 @@ class SequenceCorpus:
         return pa.concat_tables(tables).unify_dictionaries()
 
 
+def checked(
+    name: str, unit: str, seen: int, dropped: Counter[str], losses: list[str], most: float
+) -> list[str]:
+    """The `losses` of a source (sentences), and one for what a `SequenceWriter` left out by itself. Raises
+    WordloomError where more than the share `most` of the `seen` rows (their name is `unit`) was left out.
+    """
+    said = [
+        f"{name!r}: {count:,} of {seen:,} {unit} left out, because {LEFT_OUT[reason]}."
+        for reason, count in sorted(dropped.items())
+        if reason in LEFT_OUT
+    ]
+    if dropped.total() > most * seen:
+        raise WordloomError(
+            f"{name!r}: {dropped.total():,} of {seen:,} {unit} are malformed, more than the allowed share of "
+            f"{most:.2%}; {' '.join([*losses, *said])}"
+        )
+    return [*losses, *said]
+
+
 def draft_of(output: str | Folder, inputs: Mapping[str, Input], settings: Any) -> Draft:
     """A corpus of sequences being made in a folder."""
     return Draft(output, kind=KIND, output_version=OUTPUT_VERSION, inputs=inputs, settings=settings)
@@ -192,7 +219,8 @@ class SequenceWriter:
 
     `per` is ``sequence`` or ``frame``: what a label belongs to. Texts are cut by `tokeniser`; with
     `keep_text` they are kept. A sequence without a frame is dropped as ``no frames``, one whose labels are
-    not as many as its frames as ``labels``, one whose id came before as ``twice``.
+    not as many as its frames as ``labels``, one whose id came before as ``twice``. As a context it deletes
+    what it wrote where an error ends it: the next try may have other settings, or another file.
     """
 
     def __init__(
@@ -212,6 +240,16 @@ class SequenceWriter:
         self._width: int | None = None
         self._frames = self._longest = 0
 
+    def __enter__(self) -> SequenceWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            for name in self._files:
+                self._draft.folder.delete(name)
+
     def add(self, row: LabelledSequence) -> None:
         """One more sequence. Raises WordloomError where its frames have another width than those before."""
         if row.id in self._ids:
@@ -229,11 +267,11 @@ class SequenceWriter:
         self._rows.append(row)
         self._bytes += row.content.nbytes if isinstance(row.content, np.ndarray) else _size(row.content)
         if self._bytes >= SHARD_BYTES:
-            self._flush()
+            self.flush()
 
     def publish(self, losses: Sequence[str] = (), dropped: Mapping[str, int] | None = None) -> Artefact:
         """The finished corpus; `dropped` and `losses` are what the source left out before."""
-        self._flush()
+        self.flush()
         if not self._frames:
             raise WordloomError(f"{self._draft.location!r} would hold no sequence; check --source.")
         if not self._width:
@@ -256,7 +294,8 @@ class SequenceWriter:
         }
         return self._draft.publish(counts, self._files)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Writes what was added so far; only then `dropped` knows all that was left out of it."""
         rows, self._rows, self._bytes = self._rows, [], 0
         if not rows:
             return

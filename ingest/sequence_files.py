@@ -23,19 +23,29 @@ import gzip
 import io
 import json
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.artefact import Artefact
 from cluster.errors import WordloomError
 from cluster.folder import Folder
 from cluster.progress import Reporter
-from ingest.sequence_corpus import SPLITS, TRAIN, UNLABELLED, LabelledSequence, SequenceWriter, draft_of
+from ingest.documents import BOM, DAMAGE
+from ingest.sequence_corpus import (
+    SPLITS,
+    TRAIN,
+    UNLABELLED,
+    LabelledSequence,
+    SequenceWriter,
+    checked,
+    draft_of,
+)
 from ingest.settings import SequenceColumns, SequencesSettings
 from ingest.source_file import SourceFile
 from ingest.tokens import Tokeniser
@@ -48,7 +58,6 @@ LONGEST_LINE = 16 << 20  # bytes of a line, an object or a field
 LONGEST_SEQUENCE = 1 << 20  # tokens
 NAMED = 3  # rows that are named for each reason
 _NAME = re.compile(r"\.([a-z]+)(\.gz)?$", re.IGNORECASE)
-_DAMAGE = (OSError, EOFError, pa.ArrowException)
 
 Row = tuple[int, dict[str, Any] | str]  # the line, and the row's columns or what is wrong with it
 
@@ -57,8 +66,9 @@ class SequenceRows:
     """The labelled sequences of an open file, in its order; iterate over it once.
 
     `per` (``sequence`` or ``frame``) is what the first whole row has its label for; a row of the other kind
-    is wrong. `dropped` counts rows left out as ``malformed``, `named` has the first of them. Raises
-    WordloomError for a file of an unknown format, one without the columns, and a damaged one.
+    is wrong, and so is a text where the first whole row has tokens. `dropped` counts rows left out as
+    ``malformed``, `named` has the first of them. Raises WordloomError for a file of an unknown format, one
+    without the columns, and a damaged one.
     """
 
     def __init__(self, stream: Any, name: str, columns: SequenceColumns) -> None:
@@ -71,6 +81,7 @@ class SequenceRows:
             )
         self.seen = 0
         self.per = ""
+        self._kind: type | None = None  # list of tokens or str, as the first whole row has it
         self.dropped: Counter[str] = Counter()
         self.named: list[str] = []
         self._stream, self._name, self._columns = stream, name, columns
@@ -84,7 +95,7 @@ class SequenceRows:
                     self._wrong(line, made)
                 else:
                     yield made
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise WordloomError(
                 f"{self._name!r} is damaged or cut ({error}) after {self.seen:,} rows; fetch it again."
             ) from error
@@ -131,7 +142,14 @@ class SequenceRows:
             self.per = self.per or per
             if per != self.per:
                 return f"is labelled per {per}, the rows before per {self.per}"
+        self._kind = self._kind or type(content)
+        if type(content) is not self._kind:
+            return "has tokens, the rows before texts" if self._kind is str else "has a text, not tokens"
         identifier = row.get("id")
+        try:
+            "".join([*content, *(label or ""), str(identifier)]).encode()
+        except UnicodeEncodeError:  # "\ud83d", as JSON can say
+            return "has half a character, which UTF-8 cannot hold"
         return LabelledSequence(
             f"row/{line}" if identifier is None else str(identifier), split, content, label
         )
@@ -142,7 +160,9 @@ class SequenceRows:
         packed = self._stream.read(2) == b"\x1f\x8b"
         self._stream.seek(0)
         content: Any = gzip.GzipFile(fileobj=self._stream) if packed else io.BufferedReader(self._stream)
-        lines = enumerate(iter(lambda: content.readline(LONGEST_LINE), b""), 1)
+        self._content = content  # kept: with its last reference it would close the stream, which is not ours
+        first = content.readline(LONGEST_LINE).removeprefix(BOM)
+        lines = enumerate(chain([first], iter(lambda: content.readline(LONGEST_LINE), b"")), 1)
         return {"jsonl": self._jsonl, "csv": self._csv, "conll": self._conll}[self.format](lines)
 
     def _parquet(self) -> Iterator[Row]:
@@ -171,23 +191,23 @@ class SequenceRows:
                 yield line, "is no JSON object"
 
     def _csv(self, lines: Iterable[tuple[int, bytes]]) -> Iterator[Row]:
-        text = (raw.decode("utf-8-sig" if line == 1 else "utf-8", "replace") for line, raw in lines)
+        text = (raw.decode("utf-8", "replace") for _, raw in lines)
         first = next(text, "")
         csv.field_size_limit(LONGEST_LINE)
         delimiter = "\t" if "\t" in first else ";" if ";" in first and "," not in first else ","
-        header = next(csv.reader([first], delimiter=delimiter), [])
+        try:
+            header = next(csv.reader([first], delimiter=delimiter, strict=True), [])
+        except csv.Error as error:
+            raise WordloomError(
+                f"{self._name!r} has no header of column names in its first line ({error}); its lines must "
+                "end with a line feed, and its fields be apart by commas, semicolons or tabs."
+            ) from error
         self._check(header)
         places = {name: header.index(c) for name, c in asdict(self._columns).items() if c in header}
-        reader = csv.reader(text, delimiter=delimiter)
-        while True:
-            begun = reader.line_num + 2
-            try:
-                fields = next(reader, None)
-            except csv.Error as error:
-                yield begun, f"is no row ({error})"
+        for begun, fields in _csv_rows(enumerate(text, 2), delimiter):
+            if isinstance(fields, str):
+                yield begun, fields
                 continue
-            if fields is None:
-                return
             if not fields:
                 continue
             if len(fields) != len(header):
@@ -255,6 +275,7 @@ def ingest_sequence_files(
     with (
         reporter.stage("sequences", total=source.bytes, unit="B", rows="sequences") as stage,
         source.open() as file,
+        ExitStack() as writing,
     ):
         rows = SequenceRows(file, source.name, columns)
         waiting: list[LabelledSequence] = []  # until the first label says what labels belong to
@@ -262,19 +283,18 @@ def ingest_sequence_files(
         for number, row in enumerate(rows):
             waiting.append(row)
             if writer is None and rows.per:
-                writer = SequenceWriter(draft, rows.per, tokeniser, settings.text)
+                writer = writing.enter_context(SequenceWriter(draft, rows.per, tokeniser, settings.text))
             if writer is not None:
                 for each in waiting:
                     writer.add(each)
                 waiting = []
             if number % 500 == 0:
                 stage.update(file.tell(), rows=number)
-        losses = rows.sentences()
-        if rows.dropped.total() > settings.malformed * rows.seen:
-            raise WordloomError(
-                f"{rows.dropped.total():,} of {rows.seen:,} rows are malformed, more than the allowed share "
-                f"of {settings.malformed:.2%}: {' '.join(losses)}"
-            )
+        dropped = rows.dropped
+        if writer is not None:
+            writer.flush()
+            dropped = dropped + writer.dropped
+        losses = checked(source.name, "rows", rows.seen, dropped, rows.sentences(), settings.malformed)
         if writer is None:
             raise WordloomError(f"{source.name!r} has no row with a label; check --source.")
         made = writer.publish(losses, rows.dropped)
@@ -283,6 +303,39 @@ def ingest_sequence_files(
     for sentence in losses:
         reporter.say(sentence)
     return made
+
+
+def _csv_rows(lines: Iterable[tuple[int, str]], delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
+    """The rows of numbered lines, each with the number of its first: its fields, or what is wrong with it.
+
+    A quote that is not closed would take in what follows to the end of the file, or to the next such quote:
+    then the row is wrong, and the next one begins in the next line.
+    """
+    waiting: deque[tuple[int, str]] = deque()  # lines that such a row had taken
+    lines = iter(lines)
+    while True:
+        taken: list[tuple[int, str]] = []
+
+        def fed(taken: list[tuple[int, str]] = taken) -> Iterator[str]:
+            while (line := waiting.popleft() if waiting else next(lines, None)) is not None:
+                taken.append(line)
+                yield line[1]
+
+        try:
+            fields: list[str] | str | None = next(csv.reader(fed(), delimiter=delimiter, strict=True), None)
+        except csv.Error as error:
+            fields = f"is no row ({error})"
+            if len(taken) == 1 and not _is_open(error):  # `"fine" film`: what stands behind a quote is text
+                with suppress(csv.Error):
+                    fields = next(csv.reader([taken[0][1]], delimiter=delimiter))
+            waiting.extendleft(reversed(taken[1:]))
+        if fields is None:
+            return
+        yield taken[0][0], fields
+
+
+def _is_open(error: csv.Error) -> bool:
+    return "unexpected end of data" in str(error)
 
 
 def _with_end(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
@@ -294,6 +347,8 @@ def _label(value: Any) -> str | None:
     """A label as a word; None for what is none."""
     if isinstance(value, str):
         return value.strip() or None
+    if isinstance(value, float) and value.is_integer():  # pandas has integers so where one is missing
+        value = int(value)
     return str(value) if isinstance(value, (bool, int)) else None
 
 

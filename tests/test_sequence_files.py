@@ -155,9 +155,69 @@ def test_a_csv_row_of_another_width_and_bytes_that_are_no_text_are_named(tmp_pat
         ("a.jsonl", b'{"text": "a"}\n', "has no row with a label"),
         ("a.parquet", b"PAR1 no", "is damaged or cut"),
         ("a.jsonl.gz", gzip.compress(b'{"text": "a", "label": "b"}\n')[:-6], "is damaged or cut"),
+        ("a.csv.gz", gzip.compress(b"text,label\n" + bytes(90))[:14] + b"\xff" * 40, "is damaged or cut"),
+        ("a.csv", b"text,label\rfine,x\r", "no header of column names in its first line"),
     ],
 )
 def test_what_is_no_such_file_is_said(name: str, content: bytes, says: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WordloomError, match=says):
         ingested(tmp_path / name)
+
+
+def test_a_quote_that_is_not_closed_costs_its_own_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    rows = [f"{number}\tfilm {number}" for number in range(20)]
+    rows[3] = '3\t"an open quote'
+    rows[5] = '5\t"fine" film'
+    rows[7] = '7\t"over two\nlines"'
+    rows[12] = '12\t"another open quote'
+    rows[19] = '19\t"the last'
+    path.write_text("label\ttext\n" + "\n".join(rows) + "\n")
+    corpus = ingested(path, malformed=0.2)
+    assert corpus.counts["dropped"] == {"malformed": 3} and corpus.counts["sequences"] == 17
+    said = corpus.counts["losses"][0]
+    assert all(f"line {line} is no row" in said for line in (5, 15, 22))  # a row takes two lines
+    assert corpus.read("train").labels[3:6].tolist() == [
+        corpus.labels.index(each) for each in ("4", "5", "6")
+    ]
+
+
+def test_texts_and_tokens_are_not_mixed(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    tokens, text = '{"tokens": ["A", "fine", "film"], "label": "x"}', '{"text": "A dull film", "label": "y"}'
+    for rows, says in (
+        ([tokens, text], "has a text, not tokens"),
+        ([text, tokens], "has tokens"),
+    ):
+        path.write_text("\n".join(rows))
+        with pytest.raises(WordloomError, match=says):
+            ingested(path)
+
+
+def test_what_is_left_out_behind_the_rows_counts_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "id,text,label\n" + "".join(f"{n},{'!!!' if n == 9 else 'film'},x\n" for n in [*range(10), 3])
+    )
+    with pytest.raises(
+        WordloomError, match=r"2 of 11 rows are malformed.* 1 of 11 rows left out, because they hold"
+    ):
+        ingested(path, id="id")
+    corpus = ingested(path, malformed=0.5, id="id")
+    assert corpus.counts["dropped"] == {"no frames": 1, "twice": 1} and len(corpus.counts["losses"]) == 2
+
+
+def test_half_characters_floats_and_byte_order_marks(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [
+        '{"text": "fine", "label": 1.0}',
+        '{"text": "\\ud83d", "label": 0}',
+        '{"text": "dull", "label": 0}',
+    ]
+    path.write_text("\ufeff" + "\n".join(rows))
+    corpus = ingested(path, malformed=0.5)
+    assert corpus.labels == ["0", "1"] and "line 2 has half a character" in corpus.counts["losses"][0]
+    conll = tmp_path / "a.conll"
+    conll.write_text("\ufeffEU\tORG\n")
+    assert ingested(conll).read("train").dictionary.to_pylist() == ["EU"]

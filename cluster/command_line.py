@@ -188,7 +188,7 @@ class Options(argparse.Namespace):
 
 def positive(text: str) -> int:
     """A whole number of 1 or more, for argparse."""
-    number = int(text) if text.lstrip("-").isdigit() else 0
+    number = int(text) if text.lstrip("-").isdecimal() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
     return number

@@ -203,7 +203,7 @@ def parse(content: bytes) -> Reply:
     if feed.tag != f"{_ATOM}feed":
         raise ValueError(f"its reply is no Atom feed but {str(feed.tag)[:60]!r}")
     total = (feed.findtext(f"{_SEARCH}totalResults") or "").strip()
-    if not total.isdigit():
+    if not total.isdecimal():
         raise ValueError("its reply does not say how many hits there are")
     entries, last = [], None
     for entry in feed.iterfind(f"{_ATOM}entry"):

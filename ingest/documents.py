@@ -201,7 +201,7 @@ class Documents:
             if not part.size:
                 rows = iter([(0, b"")])  # an empty file is an empty document
         else:
-            rows = _lines(chunks, seek)
+            rows = lines_of(chunks, seek)
             if part.start:
                 next(rows, None)  # what is left of the line before
         paragraphs = part.format == "text" and self._reading.documents == "paragraph"
@@ -406,7 +406,7 @@ def opened(stream: Any, location: str, compression: str) -> Any:
     return openers[compression](raw) if compression else raw
 
 
-def _lines(chunks: Iterable[bytes], at: int) -> Iterator[tuple[int, bytes | None]]:
+def lines_of(chunks: Iterable[bytes], at: int) -> Iterator[tuple[int, bytes | None]]:
     """Each line with the offset of its first byte, `at` being the first of all; None for one too long."""
     rest: list[bytes] = []
     begin, length = at, 0

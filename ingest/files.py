@@ -29,7 +29,8 @@ INDEX = re.compile(r"-index\d*\.txt[^/]*$")  # of a multistream archive: no part
 def found(source: str) -> list[str]:
     """The files that a path or glob names, in the order of the numbers in their names."""
     local = "://" not in source
-    source = str(Path(source).expanduser().absolute()) if local else source
+    given = Path(source).expanduser()
+    source = str(given.absolute()) if local else source
     filesystem, path = filesystem_of(source)
     kind = info(filesystem, path, source).type
     if kind == pafs.FileType.File:
@@ -42,7 +43,9 @@ def found(source: str) -> list[str]:
     matches: list[str] = []
     if any(each in path for each in "*?["):
         if local:
-            matches = [each for each in glob.glob(path, recursive=True) if Path(each).is_file()]  # noqa: PTH207
+            # The working directory is no part of the pattern, whatever it is called.
+            pattern = str(given if given.is_absolute() else Path(glob.escape(str(Path.cwd()))) / given)
+            matches = [each for each in glob.glob(pattern, recursive=True) if Path(each).is_file()]  # noqa: PTH207
         else:
             parent = path.rpartition("/")[0]
             try:
@@ -56,6 +59,11 @@ def found(source: str) -> list[str]:
             raise WordloomError(f"Cannot read {source!r}: no file matches; check --source.")
     if not matches:
         raise WordloomError(f"Cannot read {source!r}: no such file; check --source.")
+    for each in matches:
+        try:
+            each.encode()
+        except UnicodeEncodeError as error:  # a byte of it is no UTF-8: no manifest can name it
+            raise WordloomError(f"Cannot read {each!r}: its name is no UTF-8; rename it.") from error
     return sorted(matches, key=natural)
 
 
@@ -127,7 +135,7 @@ def _cannot(location: str, error: OSError) -> WordloomError:
 
 def natural(location: str) -> list[tuple[int, str]]:
     """A key that sorts part 2 before part 10."""
-    return [(int(each), "") if each.isdigit() else (-1, each) for each in re.split(r"(\d+)", location)]
+    return [(int(each), "") if each.isdecimal() else (-1, each) for each in re.split(r"(\d+)", location)]
 
 
 class Checksums:

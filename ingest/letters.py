@@ -182,7 +182,7 @@ def _letter(raw: bytes) -> tuple[int, str, int, int, int, npt.NDArray[np.uint8]]
     for name, field in zip(
         ("id", "next id", "position", "fold"), (fields[0], *fields[2:6:2], fields[5]), strict=False
     ):
-        if not re.fullmatch(rb"-?\d{1,12}", field):
+        if not re.fullmatch(rb"-?\d{1,9}", field):
             raise ValueError(f"has {field[:12]!r} as its {name}")
     bits = b"".join(fields[6:])
     if len(bits) != PIXELS or bits.translate(None, b"01"):

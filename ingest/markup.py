@@ -275,7 +275,7 @@ def _positional(parts: Iterable[str]) -> list[str]:
         name, equals, value = part.partition("=")
         if not equals:
             arguments.append(part.strip())
-        elif name.strip().isdigit():
+        elif name.strip().isdecimal():
             arguments.append(value.strip())
     return arguments
 

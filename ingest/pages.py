@@ -253,8 +253,8 @@ class PageReader:
             match = _REDIRECT.match(text)
             redirect = match[1].strip() if match else redirect
         return Page(
-            page_id=int(number),
-            revision_id=int(revision),
+            page_id=_id(number),
+            revision_id=_id(revision),
             namespace=int(namespace) if namespace is not None else self._namespace_of(title),
             title=title,
             text=text,
@@ -331,6 +331,14 @@ class _Ruler:
             return 0
         self._at = end + len(_CLOSE)
         return self._at - begin
+
+
+def _id(text: str) -> int:
+    """Raises ValueError for what a column of int64 cannot hold."""
+    number = int(text)
+    if not 0 <= number < 1 << 63:
+        raise ValueError(f"{text[:30]} is none")
+    return number
 
 
 def _time(revision: etree._Element) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 from cluster.artefact import Input
 from cluster.errors import WordloomError
 from ingest.arxiv import Abstract, Harvest, Query, distinct, normalised_id
-from ingest.documents import DAMAGE, compression_of, opened, page_number
+from ingest.documents import DAMAGE, compression_of, lines_of, opened, page_number
 from ingest.files import open_file
 from ingest.pages import Page
 
@@ -24,6 +25,7 @@ PIECE = 1 << 16  # bytes read at once; where a file is cut, so much before the c
 # What a row of a file may call its text and its date, in the order in which they are looked for.
 TEXT_KEYS = ("abstract", "summary", "text")
 DATE_KEYS = ("created", "published", "update_date")
+_DAY = re.compile(r"\d{4}(-\d\d){0,2}")  # of ISO 8601
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ def gathered(found: Harvest, location: str) -> Papers:
 
 def read_file(location: str, query: Query | None = None, amount: int | None = None) -> Papers:
     """The papers of a file of JSON lines (plain, .gz, .bz2, .xz, .zst): `id`, `title`, `abstract`, `created`
-    and `categories` (a list, or words between spaces or commas).
+    (ISO 8601; a paper with another date is dropped as ``date``) and `categories` (a list, or words between
+    spaces or commas).
 
     With a `query` only those that it names, with an `amount` the first so many. A row that is none is dropped
     and counted. Raises WordloomError where nothing is left.
@@ -171,17 +174,19 @@ def _rows(location: str, losses: list[str]) -> Iterator[bytes]:
     with open_file(location) as stream:
         compression = compression_of(bytes(stream.read(HEAD)))
         stream.seek(0)
-        rest = b""
-        try:
-            content = opened(stream, location, compression)
-            while data := content.read(PIECE):
-                *lines, rest = (rest + bytes(data)).split(b"\n")
-                yield from lines
-        except DAMAGE as error:
-            losses.append(
-                f"{location!r} is damaged: {error or type(error).__name__}; what came before was kept."
-            )
-        yield rest
+
+        def pieces() -> Iterator[bytes]:
+            try:
+                content = opened(stream, location, compression)
+                while data := content.read(PIECE):
+                    yield bytes(data)
+            except DAMAGE as error:
+                losses.append(
+                    f"{location!r} is damaged: {error or type(error).__name__}; what came before was kept."
+                )
+
+        for _, line in lines_of(pieces(), 0):
+            yield b"[" if line is None else line  # too long to be a row: malformed
 
 
 def _paper(row: bytes) -> Abstract | str:
@@ -189,11 +194,15 @@ def _paper(row: bytes) -> Abstract | str:
     try:
         value = json.loads(row)
         text, created = _first(value, TEXT_KEYS), _first(value, DATE_KEYS)
-        identifier, title, categories = (value.get(name, "") for name in ("id", "title", "categories"))
+        identifier, title, categories = (value.get(name) for name in ("id", "title", "categories"))
     except (ValueError, AttributeError, RecursionError):
         return "malformed"
-    if not isinstance(text, str) or not identifier:
+    if not isinstance(text, str) or identifier in (None, ""):
         return "missing"
+    title, categories = ("" if each is None else each for each in (title, categories))
+    day = str(created or "")[:10]
+    if day and not _DAY.fullmatch(day):  # papers stand in the order of these, as words
+        return "date"
     try:
         f"{identifier} {title} {text}".encode()
     except UnicodeEncodeError:  # half a character, which JSON can spell and no shard can hold
@@ -204,7 +213,7 @@ def _paper(row: bytes) -> Abstract | str:
         " ".join(str(title).split()),
         " ".join(text.split()),
         tuple(map(str, terms)),
-        str(created or "")[:10],
+        day,
     )
 
 

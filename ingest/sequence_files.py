@@ -30,6 +30,7 @@ from dataclasses import asdict
 from itertools import chain
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.artefact import Artefact
@@ -172,9 +173,16 @@ class SequenceRows:
         wanted = [column for column in names.values() if column in file.schema_arrow.names]
         number = 0
         for batch in file.iter_batches(1024, columns=wanted):
-            for row in batch.to_pylist():
+            try:
+                rows: list[Any] = batch.to_pylist()
+            except UnicodeDecodeError:  # Parquet's strings are not always UTF-8
+                rows = [_readable(batch.slice(at, 1)) for at in range(batch.num_rows)]
+            for row in rows:
                 number += 1
-                yield number, {name: row.get(column) for name, column in names.items()}
+                if row is None:
+                    yield number, "is no UTF-8"
+                else:
+                    yield number, {name: row.get(column) for name, column in names.items()}
 
     def _jsonl(self, lines: Iterable[tuple[int, bytes]]) -> Iterator[Row]:
         names = asdict(self._columns)
@@ -303,6 +311,14 @@ def ingest_sequence_files(
     for sentence in losses:
         reporter.say(sentence)
     return made
+
+
+def _readable(row: pa.RecordBatch) -> dict[str, Any] | None:
+    """The one row of a batch, None where a string of it is no UTF-8."""
+    try:
+        return dict(row.to_pylist()[0])
+    except UnicodeDecodeError:
+        return None
 
 
 def _csv_rows(lines: Iterable[tuple[int, str]], delimiter: str) -> Iterator[tuple[int, list[str] | str]]:

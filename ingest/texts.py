@@ -223,7 +223,13 @@ def _sniffed(file: TextFile, stream: Any, reading: TextSettings) -> TextFile:
         raise WordloomError(
             f"{file.location!r} is no text, it begins with {head[:8]!r}; give text, JSON lines or Parquet."
         )
-    lines = _JSON_NAME.search(file.name) is not None or _is_object(head.removeprefix(BOM).lstrip())
+    content = head.removeprefix(BOM).lstrip()
+    lines = _JSON_NAME.search(file.name) is not None or _is_object(content)
+    if lines and content.startswith(b"["):
+        raise WordloomError(
+            f"{file.location!r} is one JSON array and no JSON lines; put each of its objects into a line of "
+            "its own first (`jq -c '.[]'` does)."
+        )
     return dataclasses.replace(file, format="jsonl" if lines else "text", compression=compression)
 
 

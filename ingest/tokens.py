@@ -185,7 +185,9 @@ class Tokeniser:
         word = word.replace("’", "'").replace("\u00ad", "")
         if self.lower_case:
             word = word.lower()
-        return word if self.normalise == "none" else _normalize(self.normalise, word)
+        normal = word if self.normalise == "none" else _normalize(self.normalise, word)
+        # NFKC spells some characters out in several words; a token is one.
+        return word if any(map(str.isspace, normal)) else normal
 
 
 def _tokeniser(name: str, lower_case: bool, normalise: str) -> Tokeniser:

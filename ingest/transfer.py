@@ -337,8 +337,11 @@ def _write_note(path: Path, value: dict[str, Any]) -> None:
 
 def name_of(url: str) -> str:
     """What a file is called where it is stored."""
-    name = unquote(urlsplit(url).path.rpartition("/")[2]).replace("/", "_")
-    if not name.strip("."):
+    try:
+        name = unquote(urlsplit(url).path.rpartition("/")[2]).replace("/", "_")
+    except ValueError as error:  # half an IPv6 address
+        raise WordloomError(f"Cannot download {url!r}: it is no URL ({error}); check --source.") from error
+    if not name.strip(".") or "\0" in name:
         raise WordloomError(f"Cannot download {url!r}: the address names no file; check --source.")
     return name
 

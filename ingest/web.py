@@ -173,7 +173,7 @@ def version(headers: Mapping[str, str], total: int | None) -> Version:
 
 def length(headers: Mapping[str, str]) -> int | None:
     text = headers.get("Content-Length", "")
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isdecimal() else None
 
 
 def content_range(headers: Mapping[str, str]) -> tuple[int, int, int | None] | None:
@@ -188,7 +188,7 @@ def retry_after(text: str | None) -> float | None:
     """Seconds to wait, from a number of them or a date."""
     if not text:
         return None
-    if text.strip().isdigit():
+    if text.strip().isdecimal():
         return float(text)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())

@@ -43,6 +43,8 @@ from ingest.vocabulary import FAN_IN, merge_runs
 # Raise by one whenever the same dump and settings give other shards (tests/test_golden_ingest.py guards it).
 OUTPUT_VERSION = 2
 
+LOG = logging.getLogger(__name__)
+
 Source = Dump | Texts
 # Ray's own default is to try for ever, which a split that kills every worker (too large for its memory, say)
 # would take literally.
@@ -203,7 +205,17 @@ class IngestSplit:
             )
         except WordloomError as error:  # a sentence for the user: it needs no trace of the actor
             return {"result": [error]}
+        except Exception as error:  # Ray would end the run with words of its own, and none of the reason
+            LOG.exception("split %d", split.index)
+            return {"result": [WordloomError(_defect(split, error))]}
         return {"result": [record]}
+
+
+def _defect(split: AnySplit, error: Exception) -> str:
+    return (
+        f"Split {split.index} (bytes {split.start:,} to {split.stop:,}) failed with {type(error).__name__}: "
+        f"{error}; this is a defect of ours, report it. What is finished is kept."
+    )
 
 
 def over_splits(

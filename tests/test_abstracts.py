@@ -100,6 +100,8 @@ def test_what_is_no_paper_is_counted_by_reason(tmp_path: Path) -> None:
         row(6, abstract=None),
         row(7, abstract=7),
         row(8, id=""),
+        row(10, created="12/31/2017"),
+        row(0, id=0, abstract="the first", title=None),
         "[1, 2]",
         '{"id": "1", "abstract": "\\ud800"}',
         "{broken",
@@ -107,8 +109,9 @@ def test_what_is_no_paper_is_counted_by_reason(tmp_path: Path) -> None:
         row(9, abstract="two\n lines"),
     ]
     corpus = made(read_file(str(lines(tmp_path / "a.jsonl", rows))), tmp_path / "corpus", share=0.0)
-    assert texts(corpus, "all") == ["text 1", "text 2", "two lines"]
+    assert texts(corpus, "all") == ["the first", "text 1", "text 2", "two lines"]
     assert corpus.counts["dropped"] == {
+        "date": 1,
         "empty": 0,
         "encoding": 1,
         "malformed": 2,
@@ -117,7 +120,7 @@ def test_what_is_no_paper_is_counted_by_reason(tmp_path: Path) -> None:
         "the same text": 1,
         "without text": 1,
     }
-    assert corpus.counts["pages_in_dump"] == 12
+    assert corpus.counts["pages_in_dump"] == 14
 
 
 def test_entries_that_the_api_never_gave_stand_among_the_losses(tmp_path: Path) -> None:

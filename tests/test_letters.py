@@ -46,6 +46,7 @@ def test_an_all_blank_image_is_a_letter_like_any_other() -> None:
         (line(5, "ab", -1, 1), "has b'ab' as its letter"),
         (line(5, "a", -1, 1, pixels="2" + "0" * 127), "neither 0 nor 1"),
         (line(5, "a", -1, 1).replace(b"5\t", b"x\t", 1), "as its id"),
+        (line(5, "a", -1, 1, 99_999_999_999), "as its fold"),
         (b"\xff\xfe\n", "has 1 fields"),
     ],
 )

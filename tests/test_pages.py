@@ -164,6 +164,10 @@ def test_a_page_that_is_not_well_formed_is_dropped_alone() -> None:
     )
     made, kept = reader(page(1) + page(2).replace("<id>2</id>", "<id>two</id>") + page(3))
     assert [each.page_id for each in kept] == [1, 3] and made.dropped["cut"] == 1
+    for number in ("9" * 20, "-1"):  # beyond int64
+        made, kept = reader(page(1) + page(2).replace("<id>102</id>", f"<id>{number}</id>") + page(3))
+        assert [each.page_id for each in kept] == [1, 3] and made.dropped["cut"] == 1
+        assert made.cut is not None and f"its ids cannot be read ({number} is none)" in made.cut
 
 
 def test_missing_bytes_cut_the_page_they_stand_in_and_no_other() -> None:

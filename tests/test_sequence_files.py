@@ -183,6 +183,13 @@ def test_a_quote_that_is_not_closed_costs_its_own_row(tmp_path: Path) -> None:
     ]
 
 
+def test_a_row_of_parquet_that_is_no_utf8_is_named(tmp_path: Path) -> None:
+    texts = pa.Array.from_buffers(pa.string(), 3, pa.array([b"fine", b"caf\xe9", b"dull"]).buffers())
+    pq.write_table(pa.table({"text": texts, "label": ["x", "y", "x"]}), tmp_path / "a.parquet")
+    corpus = ingested(tmp_path / "a.parquet", malformed=0.5)
+    assert corpus.counts["sequences"] == 2 and "row 2 is no UTF-8" in corpus.counts["losses"][0]
+
+
 def test_texts_and_tokens_are_not_mixed(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     tokens, text = '{"tokens": ["A", "fine", "film"], "label": "x"}', '{"text": "A dull film", "label": "y"}'

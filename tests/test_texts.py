@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from pathlib import Path
 
@@ -123,6 +124,23 @@ def test_nothing_kept_says_why(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"body": "x"}\n{"body": "y"}')
     with pytest.raises(WordloomError, match=r"all 2 were dropped \(2 missing\).*'body'.*--text-column"):
         by_hand(texts.locate(tmp_path / "a.jsonl", tmp_path), tmp_path / "out")
+
+
+def test_a_json_array_is_no_json_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[\n{"text": "x"},\n{"text": "y"}\n]')
+    with pytest.raises(WordloomError, match="one JSON array and no JSON lines"):
+        texts.locate(tmp_path / "a.json", tmp_path)
+
+
+def test_files_are_found_below_any_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "b [x]"
+    here.mkdir()
+    (here / "a.txt").write_text("x")
+    monkeypatch.chdir(here)
+    assert texts.locate("*.txt", tmp_path).name == "a.txt"
+    Path(os.fsdecode(b"caf\xe9.txt")).write_text("x")
+    with pytest.raises(WordloomError, match="its name is no UTF-8; rename it"):
+        texts.locate("*.txt", tmp_path)
 
 
 def test_identity_is_of_content_and_of_how_it_is_read(tmp_path: Path) -> None:

@@ -117,6 +117,10 @@ def test_normal_forms_and_case_are_settings() -> None:
     assert Tokeniser("reference", lower_case=False).split("Ab") == ["ab"]
 
 
+def test_a_token_stays_one_word_whatever_the_normal_form_makes_of_it() -> None:
+    assert Tokeniser("unicode", normalise="NFKC").split("a \ufdfa ﬁn") == ["a", "\ufdfa", "fin"]
+
+
 def test_a_tokeniser_goes_to_a_worker_unchanged() -> None:
     sent = pickle.loads(pickle.dumps(Tokeniser(lower_case=False, normalise="NFKC")))
     assert sent.split("ﬁNe") == ["fiNe"]

@@ -176,7 +176,9 @@ def test_workers_and_restarts_change_no_byte(ray_cluster: Session, tmp_path: Pat
 
 
 @pytest.mark.ray
-def test_a_failure_in_an_actor_is_one_sentence(ray_cluster: Session, tmp_path: Path) -> None:
+def test_a_failure_in_an_actor_is_one_sentence(
+    ray_cluster: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dump = plain_dump(tmp_path, some_pages(100))
     source = tmp_path / "dump.xml"
     source.write_bytes(source.read_bytes() + b"more")
@@ -184,6 +186,16 @@ def test_a_failure_in_an_actor_is_one_sentence(ray_cluster: Session, tmp_path: P
         wikipedia.ingest(dump, tmp_path / "corpus", SETTINGS, workers=1)
     assert "\n" not in str(caught.value)
     assert not Folder(tmp_path / "corpus").exists("manifest.json")
+
+    class Faulty(wikipedia.IngestSplit):
+        def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+            self._maker = None  # type: ignore[assignment]
+            return super().__call__(batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wikipedia, "IngestSplit", Faulty)
+        with pytest.raises(WordloomError, match=r"^Split .* failed with AttributeError: .* defect of ours"):
+            wikipedia.ingest(plain_dump(tmp_path, some_pages(10)), tmp_path / "faulty", SETTINGS, workers=1)
 
 
 @pytest.mark.ray

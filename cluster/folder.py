@@ -12,10 +12,11 @@ import hashlib
 import json
 import os
 import re
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,18 +158,25 @@ class Folder:
         with self.open(name) as stream:
             return pq.read_table(stream, columns=columns)
 
-    def local(self, name: str) -> Path:
-        """A local path with the file's content; a remote file is copied into a temporary cache once."""
+    def local(self, name: str, record: FileRecord) -> Path:
+        """A local path with the file's content; a remote file is copied once into a cache of this user's.
+
+        Copies are found by the sha256 in `record`, so what was made anew at the same place is copied anew.
+        Raises WordloomError where the content is not what `record` says.
+        """
         if self.is_local:
             return Path(self._full(name))
-        key = hashlib.sha256(f"{self.location}/{name}".encode()).hexdigest()[:32]
-        cached = Path(tempfile.gettempdir()) / "wordloom-cache" / f"{key}-{self.size(name)}"
-        if not cached.exists():
-            cache = Folder(cached.parent)
-            with self.open(name) as source, cache.writer(cached.name) as sink:
+        cache = Folder(_cache())
+        if not cache.exists(record.sha256):
+            with self.open(name) as source, cache.writer(record.sha256) as sink:
                 while chunk := source.read(1 << 22):
                     sink.write(chunk)
-        return cached
+                if sink.record != record:
+                    raise WordloomError(
+                        f"{self.location}/{name} is damaged: its {sink.record.bytes} bytes are not the "
+                        f"{record.bytes} written; delete the folder and run the command again."
+                    )
+        return Path(cache.location) / record.sha256
 
     # writing
 
@@ -305,6 +313,21 @@ def reason(error: OSError) -> str:
     """What a file system says went wrong, on one line of a decent length."""
     said = str(error).strip().splitlines() or [type(error).__name__]
     return said[0].rstrip(".") if len(said[0]) <= REASON else f"{said[0][:REASON]}..."
+
+
+def _cache() -> Path:
+    """The folder for copies of remote files. It lies where everybody may write, and what is in it is read
+    unseen: so it must be this user's, and nobody else's to write to."""
+    path = Path(tempfile.gettempdir()) / f"wordloom-cache-{os.getuid()}"
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise WordloomError(
+            f"{str(path)!r}, the cache of remote files, is no folder of yours alone; "
+            "delete it, or name another place in TMPDIR."
+        )
+    return path
 
 
 def inside(location: str, path: str) -> str:

@@ -37,4 +37,4 @@ def dump(folder: Path) -> Path:
     """A small dump, made from the documentation of numpy."""
     settings = sample.SampleSettings(packages=("numpy",), size=300_000)
     made = sample.make_sample(folder.as_posix(), settings, Reporter(quiet=True))
-    return made.folder.local(sample.FILE)
+    return Path(made.location) / sample.FILE

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from moto.server import ThreadedMotoServer
 from cluster import folder
 from cluster.artefact import Artefact, Draft
 from cluster.errors import WordloomError
-from cluster.folder import PARTIAL, Folder, filesystem_of, inside
+from cluster.folder import PARTIAL, FileRecord, Folder, filesystem_of, inside
 from cluster.store import Store
 from ingest import files, texts
 from ingest.corpus import Corpus
@@ -28,6 +29,8 @@ from ingest.wikipedia import OUTPUT_VERSION
 from tests.dumps import export, page
 from tests.test_texts import by_hand as texts_by_hand
 from tests.test_wikipedia import by_hand, digests
+from trainers import formats
+from trainers.vectors import WordVectors
 
 PAGES = [page(number, f"Page {number}", f"Words of page {number}. " * 40) for number in range(1, 200)]
 
@@ -170,6 +173,42 @@ def test_what_a_bucket_lacks_is_one_sentence(bucket: str, tmp_path: Path) -> Non
     with pytest.raises(WordloomError, match="is a folder; name a file"):
         put(f"s3://{bucket}/folder/a", b"x")
         locate(f"s3://{bucket}/folder", tmp_path)
+
+
+def test_vectors_made_anew_at_the_same_place_are_those_that_are_read(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    place = f"s3://{bucket}/vectors"
+    for table in ([[1.0, 0.0]], [[0.0, 1.0]]):
+        formats.write(WordVectors(["king"], table), tmp_path / "king.txt")
+        formats.imported(tmp_path / "king.txt", place)
+        assert WordVectors.open(place)["king"].tolist() == table[0]
+        Folder(place).delete()
+
+
+def test_a_copy_of_a_remote_file_is_the_users_own_and_what_the_manifest_says(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    remote = Folder(f"s3://{bucket}/home")
+    record = remote.write("a", b"content")
+    copy = remote.local("a", record)
+    assert copy.read_bytes() == b"content" and copy.parent.stat().st_mode & 0o777 == 0o700
+    remote.delete("a")
+    assert remote.local("a", record) == copy  # copied once
+    put(f"s3://{bucket}/home/b", b"another")
+    with pytest.raises(WordloomError, match="home/b is damaged: its 7 bytes are not the 6 written"):
+        remote.local("b", FileRecord(6, "0" * 64))
+    assert [each.name for each in copy.parent.iterdir()] == [record.sha256]
+    copy.parent.chmod(0o777)
+    with pytest.raises(WordloomError, match="is no folder of yours alone"):
+        remote.local("a", record)
+    copy.unlink()
+    copy.parent.rmdir()
+    copy.parent.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(WordloomError, match="is no folder of yours alone"):
+        remote.local("a", record)
 
 
 @pytest.mark.slow  # the SDKs try again for some seconds before they give up

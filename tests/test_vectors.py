@@ -37,9 +37,10 @@ def test_published_vectors_are_mapped_into_memory_and_the_same(tmp_path: Path) -
 
 def test_a_damaged_table_is_one_sentence(tmp_path: Path) -> None:
     path = published(tmp_path / "vectors")
-    (path / "vectors.npy").write_bytes(b"\x93NUMPY rubbish")
-    with pytest.raises(WordloomError, match="damaged"):
-        WordVectors.open(path)
+    for content in (b"\x93NUMPY rubbish", b""):
+        (path / "vectors.npy").write_bytes(content)
+        with pytest.raises(WordloomError, match="damaged"):
+            WordVectors.open(path)
     with pytest.raises(WordloomError, match="no vectors artefact"):
         WordVectors.open(tmp_path / "none")
 

@@ -65,13 +65,13 @@ class WordVectors:
         """The vectors of a published artefact, mapped into memory, not read: opening takes as long as
         reading the words. Raises WordloomError where there is no such artefact or it is damaged."""
         artefact = location if isinstance(location, Artefact) else Artefact.open(location, KIND)
-        path = artefact.folder.local(VECTORS)
         try:
+            path = artefact.folder.local(VECTORS, artefact.manifest.files[VECTORS])
             vectors = np.load(path, mmap_mode="r", allow_pickle=False)
             table = artefact.folder.read_table(VOCABULARY)
             words = table["token"].to_pylist()
             counts = None if table["count"].null_count else table["count"].to_numpy()
-        except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
+        except (OSError, EOFError, ValueError, KeyError, pa.ArrowInvalid) as error:
             raise WordloomError(
                 f"The vectors in {artefact.location!r} are damaged ({error}); make them again."
             ) from error

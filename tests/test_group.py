@@ -23,6 +23,7 @@ from trainers.group import (
     PeerError,
     SharedMemory,
     agree,
+    first,
 )
 
 
@@ -52,7 +53,7 @@ def test_a_group_of_one_gives_back_what_it_gets() -> None:
     arrays: Sequence[Any] = [np.arange(3), np.float32(2)]
     assert group.sum(arrays) == list(arrays) and group.broadcast(arrays) == list(arrays)
     done: list[int] = []
-    group.first(lambda: done.append(1))
+    first(group, lambda: done.append(1))
     assert done == [1] and agree(group, {"a": [1, None]}) == {"a": [1, None]}
 
 
@@ -90,7 +91,7 @@ def test_the_others_wait_for_worker_0_however_long_it_takes() -> None:
 
     def wait(inner: ThreadGroup) -> tuple[list[int], int]:
         group = collective(inner)
-        group.first(work)
+        first(group, work)
         return list(done), group._sum.calls  # type: ignore[attr-defined]
 
     for seen, calls in in_threads(3, wait):
@@ -104,12 +105,37 @@ def test_worker_0s_error_is_raised_there_and_the_others_hear_of_it() -> None:
 
     def wait(inner: ThreadGroup) -> str:
         try:
-            collective(inner).first(fail)
+            first(collective(inner), fail)
         except (ValueError, PeerError) as error:
             return f"{type(error).__name__}: {error}"
         return "nothing"
 
-    assert in_threads(2, wait) == ["ValueError: disk full", "PeerFailedError: worker 0 failed"]
+    assert in_threads(2, wait) == ["ValueError: disk full", "PeerFailedError: another worker failed"]
+
+
+def test_each_does_its_own_work_and_an_error_is_raised_once_all_are_done() -> None:
+    def told(inner: ThreadGroup) -> list[int | str]:
+        group, done = collective(inner), list[int | str]()
+
+        def late() -> int:
+            time.sleep(0.05 * inner.rank)
+            done.append("late")
+            if inner.rank == 1:
+                raise ValueError("no such file")
+            return inner.rank
+
+        done.append(group.each(lambda: 10 * inner.rank))
+        try:
+            group.each(late)
+        except (ValueError, PeerError) as error:
+            done.append(type(error).__name__)
+        return done
+
+    assert in_threads(3, told) == [
+        [0, "late", "PeerFailedError"],
+        [10, "late", "ValueError"],
+        [20, "late", "PeerFailedError"],
+    ]
 
 
 def test_sums_through_shared_memory_are_those_of_numpy_in_the_order_of_ranks(

@@ -19,9 +19,10 @@ import pytest
 from cluster.artefact import Artefact, Draft
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import PARTIAL, Folder, HashingWriter
+from tests.test_group import collective
 from tests.thread_group import ThreadGroup, in_threads
 from tests.toy_learner import ToyLearner
-from trainers.checkpoint import Checkpoints
+from trainers.checkpoint import Checkpoint, Checkpoints
 from trainers.group import Group, LocalGroup
 from trainers.loop import LoopSettings, Outcome, Progress, StoppedError, produce, share, train
 from trainers.stream import Block
@@ -230,6 +231,39 @@ def test_training_goes_on_with_another_number_of_workers(tmp_path: Path) -> None
         trained(tmp_path / "a", ears=Ears(stop_at=6))
     outcomes = in_threads(2, lambda group: trained(tmp_path / "a", group=group))
     assert same(outcomes[0], trained(tmp_path / "whole"))
+
+
+def test_reading_a_checkpoint_is_no_stall_however_long_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = LoopSettings(epochs=3, checkpoint_seconds=0.0, publish="best")
+    toy = {"losses": [1.0, 2.0, 3.0]}  # the best is not the latest, so its checkpoint is read at the end
+    with pytest.raises(StoppedError):
+        trained(tmp_path, settings, ears=Ears(stop_at=9), **toy)
+    groups: list[Any] = []
+    load, loaded = Checkpoints.load, list[int]()
+
+    def heard() -> int:
+        return sum(group._sum.calls for group in groups)
+
+    def slow(checkpoints: Checkpoints, position: int) -> Checkpoint:
+        """Reads once the workers have exchanged something meanwhile."""
+        before, deadline = heard(), time.monotonic() + 20
+        while heard() < before + 6:
+            assert time.monotonic() < deadline, "the others hear nothing"
+            time.sleep(0.01)
+        loaded.append(position)
+        return load(checkpoints, position)
+
+    monkeypatch.setattr(Checkpoints, "load", slow)
+
+    def work(inner: ThreadGroup) -> Outcome:
+        group = collective(inner)
+        groups.append(group)
+        return trained(tmp_path, settings, group=group, **toy)
+
+    outcome, _ = in_threads(2, work)
+    assert loaded == [13, 13, 7] and int(outcome.state["done"]) == 7
 
 
 def test_one_workers_error_ends_all(tmp_path: Path) -> None:

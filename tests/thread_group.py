@@ -61,10 +61,10 @@ class ThreadGroup:
     def all_here(self) -> None:
         self._table.together(self.rank, None)
 
-    def first(self, work: Callable[[], None]) -> None:
-        if self.rank == 0:
-            work()
+    def each(self, work: Callable[[], T]) -> T:
+        returned = work()
         self.all_here()
+        return returned
 
 
 def in_threads(size: int, work: Callable[[ThreadGroup], T], shared: Path | None = None) -> list[T]:

@@ -32,7 +32,6 @@ FIRST_INSTANCE = 1_000_000  # likewise for its own collectives
 SHARED_MEMORY = Path("/dev/shm")
 SHARED_BYTES = 4 << 20  # what a worker lays down at a time; two of them a worker
 LARGE_BYTES = 1 << 12  # what goes through shared memory where there is any
-WORKING, DONE, FAILED = 1, 2, 3  # what worker 0 tells those who wait for it
 
 
 class Group(Protocol):
@@ -59,8 +58,9 @@ class Group(Protocol):
         what is wanted, in those of worker 0. Each worker merges some of the rows. None where the workers
         share no memory: arrays are better added up on their way then."""
 
-    def first(self, work: Callable[[], None]) -> None:
-        """Worker 0 does `work`, however long it takes, while the others wait for it."""
+    def each(self, work: Callable[[], T]) -> T:
+        """What `work` returns, which every worker does for itself, however long it takes: all wait for the
+        last. Where it raises an error, that is raised there, and PeerFailedError by the others."""
 
 
 class LocalGroup:
@@ -78,8 +78,8 @@ class LocalGroup:
     def merged(self, shape: tuple[int, int], dtype: npt.DTypeLike, lay: OnRows, merge: OnRows) -> None:
         return None
 
-    def first(self, work: Callable[[], None]) -> None:
-        work()
+    def each(self, work: Callable[[], T]) -> T:
+        return work()
 
 
 class PeerError(Exception):
@@ -146,31 +146,30 @@ class CollectiveGroup:
             return None
         return self._memory.merged(shape, np.dtype(dtype), lay, merge, self._meeting.wait)
 
-    def first(self, work: Callable[[], None]) -> None:
-        # The others learn every now and then that worker 0 is still at it, so that long work is no stall.
-        done, failed = threading.Event(), list[BaseException]()
+    def each(self, work: Callable[[], T]) -> T:
+        # All learn every now and then that somebody is still at it, so that long work is no stall.
+        done, returned, failed = threading.Event(), list[T](), list[BaseException]()
 
         def run() -> None:
             try:
-                work()
+                returned.append(work())
             except BaseException as error:  # raised again below, by the thread that called
                 failed.append(error)
             finally:
                 done.set()
 
-        if self.rank == 0:
-            threading.Thread(target=run, name="first", daemon=True).start()
-        state, pause = WORKING, 0.01
-        while state == WORKING:
-            if self.rank == 0:
-                done.wait(pause)
-                pause = min(2 * pause, 1.0)
-                state = WORKING if not done.is_set() else FAILED if failed else DONE
-            state = int(np.asarray(self._sum(np.array([state if self.rank == 0 else 0], np.int32)))[0])
+        threading.Thread(target=run, name="each", daemon=True).start()
+        working, failures, pause = 1, 0, 0.01
+        while working:
+            done.wait(pause)
+            pause = min(2 * pause, 1.0)
+            mine = np.array([not done.is_set(), bool(failed)], np.int32)
+            working, failures = np.asarray(self._sum(mine)).tolist()
         if failed:
             raise failed[0]
-        if state == FAILED:
-            raise PeerFailedError("worker 0 failed")
+        if failures:
+            raise PeerFailedError("another worker failed")
+        return returned[0]
 
     def _sum(self, array: Any) -> Any:
         tf = self._tf
@@ -355,6 +354,11 @@ def end_together(group: Group, failure: Exception | None) -> None:
         raise failure
     if failed:
         raise PeerFailedError("another worker failed")
+
+
+def first(group: Group, work: Callable[[], T]) -> T | None:
+    """What `work` returns on worker 0, which alone does it, however long it takes; None on the others."""
+    return group.each(work if group.rank == 0 else lambda: None)
 
 
 def agree(group: Group, value: T) -> T:

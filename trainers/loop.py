@@ -27,7 +27,7 @@ from cluster.progress import thinned
 from trainers import model_report
 from trainers.checkpoint import Checkpoints, DamagedError
 from trainers.curves import POINTS, write_curves
-from trainers.group import Group, PeerError, PeerFailedError, agree, end_together
+from trainers.group import Group, PeerError, PeerFailedError, agree, end_together, first
 from trainers.model_report import CURVE, HISTORY
 from trainers.stream import Block, Prefetched, Stream
 
@@ -254,8 +254,10 @@ def train(
                 asked = listener.progress(_progress(run, stream, total, loss, exchanged))
             if stop and run.position < total:
                 raise StoppedError(f"stopped at block {run.position} of {total}")
-    if settings.publish == "best" and group.rank == 0:
-        state = _best(learner, state, run, checkpoints, listener)
+    if settings.publish == "best":
+        last = state
+        best = first(group, lambda: _best(learner, last, run, checkpoints, listener))
+        state = best if group.rank == 0 else last
     return Outcome(state, run.history, run.position, run.curve, run.phases)
 
 
@@ -286,7 +288,7 @@ def produce(
         if (failed := report.attempt(made, model_report.KINDS)) is not None:
             listener.say(failed)
 
-    group.first(publish)
+    first(group, publish)
     return outcome
 
 
@@ -346,7 +348,7 @@ def _summed(
 def _resumed(
     learner: Learner, checkpoints: Checkpoints, group: Group, listener: Listener | None, total: int
 ) -> tuple[State, _Run]:
-    found = checkpoints.latest() if group.rank == 0 else None
+    found = first(group, checkpoints.latest)
     position = agree(group, found.position if found else None)
     if listener is not None:
         for warning in checkpoints.warnings:
@@ -355,8 +357,12 @@ def _resumed(
             listener.say(f"Training goes on at block {position} of {total}.")
     if position is None:
         return learner.initial(), _Run()
-    found = found or checkpoints.load(position)
-    return learner.load(found.arrays), _Run(position, **found.notes)
+
+    def load() -> tuple[State, _Run]:
+        here = found or checkpoints.load(position)
+        return learner.load(here.arrays), _Run(position, **here.notes)
+
+    return group.each(load)
 
 
 def _save(
@@ -377,7 +383,7 @@ def _save(
     ]
     if bad := agree(group, bad):
         raise _diverged(f"{bad[0]!r} holds values that are not finite", run.position, total, checkpoints)
-    group.first(lambda: checkpoints.save(run.position, arrays, run.notes(), keep))
+    first(group, lambda: checkpoints.save(run.position, arrays, run.notes(), keep))
 
 
 def _best(learner: Learner, state: State, run: _Run, checkpoints: Checkpoints, listener: Listener) -> State:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -48,28 +49,64 @@ def test_the_two_newest_and_the_best_are_kept(checkpoints: Checkpoints) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["a changed byte", "a cut file", "a lost file", "a marker that is no JSON"]
+    "damage",
+    [
+        "a changed byte",
+        "a changed header",
+        "a cut file",
+        "a lost file",
+        "another position",
+        "another figure",
+        "a marker that is no JSON",
+    ],
 )
 def test_a_damaged_checkpoint_is_passed_over_with_a_sentence(checkpoints: Checkpoints, damage: str) -> None:
     checkpoints.save(5, ARRAYS, NOTES)
     checkpoints.save(10, ARRAYS, NOTES)
     folder = Path(checkpoints.location) / f"{10:012d}"
-    array = folder / "0001.npy"
+    array, marker = folder / "0001.npy", folder / "checkpoint.json"
     match damage:
         case "a changed byte":
             array.write_bytes(array.read_bytes()[:-1] + b"\x07")
+        case "a changed header":  # which numpy's reader answers with tokenize.TokenError
+            array.write_bytes(array.read_bytes().replace(b")", b"i", 1))
         case "a cut file":
             array.write_bytes(array.read_bytes()[:-3])
         case "a lost file":
             array.unlink()
+        case "another position":
+            marker.write_text(marker.read_text().replace('"position": 10', '"position": 12'))
+        case "another figure":
+            marker.write_text(marker.read_text().replace('"seconds": 1.5', '"seconds": 1.7'))
         case _:
-            (folder / "checkpoint.json").write_text("{")
+            marker.write_text("{")
     found = checkpoints.latest()
     assert found is not None and found.position == 5
     (sentence,) = checkpoints.warnings
     assert f"{10:012d}' is damaged" in sentence and sentence.endswith("goes on from the one before it.")
     with pytest.raises(DamagedError):
         checkpoints.load(10)
+
+
+def test_a_checkpoint_of_an_earlier_version_has_no_sum_of_its_marker_and_loads(
+    checkpoints: Checkpoints,
+) -> None:
+    checkpoints.save(5, ARRAYS, NOTES)
+    path = Path(checkpoints.location) / f"{5:012d}" / "checkpoint.json"
+    marker = json.loads(path.read_text())
+    del marker["sha256"]
+    path.write_text(json.dumps(marker))
+    assert checkpoints.load(5).notes == NOTES
+
+
+def test_memory_that_runs_out_is_no_damage(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_: object) -> None:
+        raise MemoryError
+
+    checkpoints.save(5, ARRAYS, NOTES)
+    monkeypatch.setattr(Checkpoints, "_array", short)
+    with pytest.raises(MemoryError):
+        checkpoints.latest()
 
 
 def test_a_damaged_checkpoint_is_replaced_when_training_comes_there_again(checkpoints: Checkpoints) -> None:

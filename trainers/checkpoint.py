@@ -2,8 +2,8 @@
 
 A checkpoint is a folder named by its position. One ``.npy`` file an array (no pickle) comes first and
 ``checkpoint.json`` last: a folder without it does not count, whatever a kill left there. It holds the
-position, what else the loop notes, and the size and sha256 of every array, so that a damaged checkpoint is
-noticed and the one before it used instead.
+position, what else the loop notes, the size and sha256 of every array, and a sha256 over all of these, so
+that a damaged checkpoint is noticed and the one before it used instead.
 """
 
 from __future__ import annotations
@@ -76,9 +76,8 @@ class Checkpoints:
             with self.folder.writer(f"{name}/{file}") as stream:
                 np.lib.format.write_array(cast(BinaryIO, stream), array, allow_pickle=False)
             files[key] = {"file": file, **asdict(stream.record)}
-        self.folder.write_json(
-            f"{name}/{MARKER}", {"position": position, "notes": dict(notes), "arrays": files}
-        )
+        marker = {"position": position, "notes": dict(notes), "arrays": files}
+        self.folder.write_json(f"{name}/{MARKER}", {**marker, "sha256": _digest(marker)})
         self._forget(position, keep)
 
     def load(self, position: int) -> Checkpoint:
@@ -87,12 +86,17 @@ class Checkpoints:
         where = f"{self.folder.location}/{name}"
         try:
             marker = json.loads(self.folder.read(f"{name}/{MARKER}"))
+            written = marker.pop("sha256", None)  # earlier versions wrote none
+            if marker["position"] != position or written not in (None, _digest(marker)):
+                raise ValueError(f"its {MARKER} is not what was written")
             arrays = {}
             for key, entry in marker["arrays"].items():
                 record = FileRecord(entry["bytes"], entry["sha256"])
                 arrays[key] = self._array(f"{name}/{entry['file']}", record)
-            return Checkpoint(int(marker["position"]), dict(marker["notes"]), arrays)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return Checkpoint(position, dict(marker["notes"]), arrays)
+        except MemoryError:
+            raise  # the checkpoint may be sound, and passing it over would cost the work since the one before
+        except Exception as error:  # whatever damage leads to: a header's literal alone may fail in many ways
             raise DamagedError(f"The checkpoint {where!r} is damaged ({error}).") from error
 
     def latest(self) -> Checkpoint | None:
@@ -125,6 +129,10 @@ class Checkpoints:
             if int(name) not in needed:
                 self.folder.delete(f"{name}/{MARKER}")
                 self.folder.delete(name)
+
+
+def _digest(marker: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(marker, sort_keys=True).encode()).hexdigest()
 
 
 class _HashingReader:

@@ -12,12 +12,14 @@ import tensorflow as tf
 from cluster.artefact import Artefact, Draft, Input
 from cluster.errors import WordloomError
 from cluster.folder import Folder
+from tests.test_loop import Ears
 from tests.thread_group import in_threads
 from trainers import group as groups
 from trainers import skipgram
 from trainers.candidates import log_uniform
 from trainers.embeddings import Centres, EmbeddingsSettings, pairs
 from trainers.group import LocalGroup
+from trainers.loop import LoopSettings, produce
 from trainers.negative_sampling import LIMIT, NegativeSampling
 from trainers.noise_contrastive import NoiseContrastive
 from trainers.skipgram import SkipGram, area_under_curve, combined
@@ -130,7 +132,7 @@ def test_words_of_a_topic_become_neighbours_and_the_loss_falls(
 
     inputs = {"corpus": Input("corpus", "c" * 64, "nowhere")}
     draft = Draft(tmp_path / "v", kind="vectors", output_version=1, inputs=inputs, settings={})
-    artefact: Artefact = draft.publish(*learner.publish(state, draft.folder, [after]))
+    artefact: Artefact = draft.publish(*learner.publish(state, draft.folder, [{"loss": 1.0, **after}]))
     assert artefact.counts["words"] == len(WORDS)
     vectors = WordVectors.open(artefact)
     right = sum(
@@ -429,12 +431,25 @@ def test_people_are_asked_after_each_epoch_and_the_artefact_holds_pictures(tmp_p
     state, _ = trained(learner, learner.initial(), 0, 48)
     after = learner.evaluate(state)
     assert after["held_out_similarity"] > max(0.4, before)
-    counts, files = learner.publish(state, Folder(tmp_path / "made"), [after])
+    counts, files = learner.publish(state, Folder(tmp_path / "made"), [{"loss": 1.0, **after}])
     assert counts["held_out_similarity"] == after["held_out_similarity"]
     assert {"words.png", "tensorboard/vectors.tsv", "tensorboard/metadata.tsv"} <= set(files)
     assert "held_out_similarity" not in skip_gram().evaluate(state)
     with pytest.raises(WordloomError, match="Cannot read"):
         skip_gram(judged_pairs=str(tmp_path / "gone"))
+
+
+def test_vectors_that_nothing_trained_are_not_published(tmp_path: Path) -> None:
+    learner = skip_gram()
+    learner.stream.values[:] = 0  # type: ignore[attr-defined]  # as with the vocabulary of another corpus
+    draft = Draft(tmp_path / "made", kind="vectors", output_version=1, inputs={}, settings={})
+    settings = LoopSettings(epochs=2)
+    with pytest.raises(
+        WordloomError, match=r"trained together \(8,192 tokens: 8,192 not in the vocabulary, 0"
+    ):
+        produce(learner, draft, LocalGroup(), settings, Ears())
+    assert draft.published is None
+    assert not draft.folder.exists("manifest.json")
 
 
 def test_a_sum_that_may_not_be_written_to_is_not_written_to() -> None:

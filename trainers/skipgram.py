@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from cluster.errors import WordloomError
 from cluster.folder import FileRecord, Folder
 from trainers.embeddings import (
     UNKNOWN,
@@ -206,7 +207,15 @@ class SkipGram:
         self, state: State, folder: Folder, history: History
     ) -> tuple[dict[str, Any], dict[str, FileRecord]]:
         """The input vectors, and a map of the commonest words. `<unk>`, where it was not trained, gets the
-        mean of the others."""
+        mean of the others. Raises WordloomError where no pair of words was trained: the vectors are those
+        that the training began with."""
+        if history and all(entry["loss"] is None for entry in history):
+            of = history[0]
+            raise WordloomError(
+                f"No two words of the corpus were trained together ({of['tokens']:,.0f} tokens: "
+                f"{of['tokens_unknown']:,.0f} not in the vocabulary, {of['tokens_subsampled']:,.0f} thinned "
+                "out); give the corpus' own vocabulary, longer documents or a larger embeddings.subsample."
+            )
         vectors = state.variables["input"].numpy().copy()
         if not self.settings.unknown and len(vectors) > 1:
             vectors[UNKNOWN] = vectors[UNKNOWN + 1 :].mean(0, dtype=np.float64)

@@ -132,6 +132,38 @@ def test_binary_without_line_breaks_is_read_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(formats.read(path).vectors, VECTORS.vectors)
 
 
+def test_binary_vectors_whose_bytes_break_a_line_early_are_no_text(tmp_path: Path) -> None:
+    for early in (b"\n\n\n\n", b"7\n\0\0", b" \n\0\0", b" 7\n\0", b"7 x\n"):
+        rows = b"a " + early + floats(1) + b"b " + floats(2, 3)
+        (tmp_path / "vectors").write_bytes(b"2 2\n" + rows)
+        assert formats.sniff(tmp_path / "vectors") == "word2vec-binary"
+        assert formats.read(tmp_path / "vectors").index_to_key == ["a", "b"]
+    for row in (b"a 1\n", b"\na 1 \n", b"a 1"):
+        (tmp_path / "vectors").write_bytes(b"1 1\n" + row)
+        assert formats.sniff(tmp_path / "vectors") == "word2vec"
+    long = " ".join(["0.125"] * 20_000)  # a line that goes on beyond what is looked at
+    (tmp_path / "vectors").write_text(f"1 20000\na {long}\n")
+    assert formats.sniff(tmp_path / "vectors") == "word2vec"
+    (tmp_path / "vectors").write_bytes(b"1 3\na 1 2\n")
+    with pytest.raises(WordloomError, match="line 2: 2 numbers, 3 are expected"):
+        formats.read(tmp_path / "vectors")
+    (tmp_path / "vectors").write_bytes(b"1" * 5000 + b" 5\na 1 2 3 4 5\n")
+    with pytest.raises(WordloomError, match="line 2: 5 numbers, 1 are expected"):
+        formats.read(tmp_path / "vectors")
+
+
+@pytest.mark.parametrize("kind", formats.FORMATS)
+def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "vectors"
+    formats.write(VECTORS, path, kind)
+    for file in path.iterdir() if path.is_dir() else [path]:
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert formats.sniff(path) == kind
+    again = formats.read(path)
+    assert again.index_to_key == WORDS
+    np.testing.assert_array_equal(again.vectors, VECTORS.vectors)
+
+
 def floats(*values: float) -> bytes:
     return np.array(values, "<f4").tobytes()
 

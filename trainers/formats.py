@@ -14,6 +14,7 @@ byte) where it goes wrong. `imported` makes an artefact of such a file.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import hashlib
 import shutil
@@ -33,8 +34,10 @@ from trainers.vectors import KIND, WordVectors, write_vectors
 PROJECTOR = "projector"
 FORMATS = ("word2vec", "word2vec-binary", "glove", PROJECTOR)
 TABLE, METADATA = "vectors.tsv", "metadata.tsv"  # the projector's two files
-IMPORT_VERSION = 1  # raised by hand when `imported` makes something else of the same file
+IMPORT_VERSION = 2  # raised by hand when `imported` makes something else of the same file
+DIGITS = 18  # of a whole number, which 64 bits hold
 Floats = npt.NDArray[np.float32]
+BEGINNING = 1 << 16  # bytes by which a format is told, and of the first line at most
 LONGEST_WORD = 4096  # bytes; a longer one means that the file is something else
 # What vectors are often handed out in, by its first bytes, and what a person does then.
 NOT_VECTORS = {
@@ -43,6 +46,7 @@ NOT_VECTORS = {
     b"\xba\x16\x4f\x2f": "is a model of fastText; import the .vec file that comes with it",
 }
 SPACE, BREAK, TAB = b" ", b"\n", b"\t"
+MARK = codecs.BOM_UTF8  # which some editors put before a text
 
 
 def read(path: str | Path, kind: str | None = None) -> WordVectors:
@@ -57,7 +61,7 @@ def read(path: str | Path, kind: str | None = None) -> WordVectors:
         if kind == PROJECTOR:
             return _projected(*_files(path, kind))
         _look(Path(path))
-        with Path(path).open("rb") as stream:
+        with _opened(Path(path)) as stream:
             return _read(stream, str(path), kind)
     except OSError as error:
         raise WordloomError(
@@ -69,15 +73,22 @@ def sniff(path: str | Path) -> str:
     """The format of a file (or of the projector's folder), by its beginning: one of FORMATS."""
     if Path(path).is_dir():
         return PROJECTOR
-    with Path(path).open("rb") as stream:
-        first = stream.readline(1 << 16)
-        if TAB in first and _is_text(SPACE + first.replace(TAB, SPACE)):  # numbers alone, no word before them
+    with _opened(Path(path)) as stream:
+        first = stream.readline(BEGINNING)
+        if TAB in first and _numbers(first.rpartition(TAB)[0]) is not None:  # no word before them
             return PROJECTOR
-        if _header(first) is None:
+        size = _header(first)
+        if size is None:
             return "glove"
-        word = stream.read(1 << 16).split(BREAK, 1)[0].lstrip(BREAK)
-    # The first vector as text has as many numbers as the header says, or breaks off within the 64 kB.
-    return "word2vec" if _is_text(word) else "word2vec-binary"
+        beginning = stream.read(BEGINNING)
+    line, end, _ = beginning.lstrip(BREAK).partition(BREAK)
+    numbers = line.split()[1:]
+    if not end and len(beginning) == BEGINNING:
+        numbers = numbers[:-1]  # it may be cut
+    # The bytes of a binary vector may break the line at once, or after one that happens to be a digit. Two
+    # numbers are text, however many the header says: the error is in the line then.
+    text = len(numbers) >= min(2, size[1]) and _numbers(SPACE.join(numbers)) is not None
+    return "word2vec" if text else "word2vec-binary"
 
 
 def write(vectors: WordVectors, path: str | Path, kind: str = "word2vec") -> None:
@@ -197,6 +208,14 @@ def _files(path: str | Path, kind: str) -> list[Path]:
     return [table, table.parent / METADATA]
 
 
+def _opened(path: Path) -> BinaryIO:
+    """The file, behind a byte order mark."""
+    stream = path.open("rb")
+    if stream.read(len(MARK)) != MARK:
+        stream.seek(0)
+    return stream
+
+
 def _look(path: Path) -> None:
     with path.open("rb") as stream:
         first = stream.read(4)
@@ -209,7 +228,7 @@ def _read(stream: BinaryIO, name: str, kind: str) -> WordVectors:
     if kind == "glove":
         words, vectors = _text(stream, name, None, 1)
     else:
-        first = stream.readline(1 << 16)
+        first = stream.readline(BEGINNING)
         size = _header(first)
         if size is None:
             raise WordloomError(
@@ -255,12 +274,12 @@ def _text(stream: BinaryIO, name: str, size: tuple[int, int] | None, start: int)
 
 def _projected(table: Path, metadata: Path) -> WordVectors:
     rows: list[Floats] = []
-    with table.open("rb") as stream:
+    with _opened(table) as stream:
         for number, line in enumerate(stream, 1):
             rows.append(_row(line, len(rows[0]) if rows else 0, f"{str(table)!r}, line {number}"))
     if not rows:
         raise WordloomError(f"{str(table)!r} holds no vectors.")
-    lines = metadata.read_bytes().removesuffix(BREAK).split(BREAK)
+    lines = metadata.read_bytes().removeprefix(MARK).removesuffix(BREAK).split(BREAK)
     titles = lines[0].rstrip(b"\r").split(TAB)
     start = 1 if len(titles) > 1 else 0
     if len(lines) - start != len(rows):
@@ -276,7 +295,7 @@ def _projected(table: Path, metadata: Path) -> WordVectors:
             raise WordloomError(f"{where}: {len(fields)} columns, {len(titles)} are expected.")
         words.append(_decoded(fields[0], where))
         if column is not None:
-            if not fields[column].isdigit() or len(fields[column]) > 18:
+            if not fields[column].isdigit() or len(fields[column]) > DIGITS:
                 raise WordloomError(f"{where}: the count {_shown(fields[column])} is no whole number.")
             counts.append(int(fields[column]))
     return _once(words, np.stack(rows), str(metadata), counts or None)
@@ -340,14 +359,10 @@ def _header(line: bytes) -> tuple[int, int] | None:
     parts = line.split()
     if len(parts) != 2 or not all(part.isdigit() for part in parts) or not line.endswith(BREAK):
         return None
+    if max(map(len, parts)) > DIGITS:
+        return None
     count, width = int(parts[0]), int(parts[1])
     return (count, width) if 0 < width < 1 << 20 else None
-
-
-def _is_text(line: bytes) -> bool:
-    numbers = line.split(SPACE)[1:]
-    cut = numbers[:-1] if len(numbers) > 1 else numbers
-    return _numbers(SPACE.join(cut)) is not None
 
 
 def _numbers(text: bytes) -> Floats | None:

@@ -72,12 +72,13 @@ def open_file(
     version: Version | None = None,
     connections: int = LIMIT,
     ahead: tuple[int, int] = (0, 0),
+    option: str = "--source",
 ) -> Any:
     """A file for reading, seekable, with `size()`, on any file system that pyarrow knows or over http(s).
 
     Where `version` is given, another version of the file is an error. `connections` is how many may be open
     to a web server at once, over the whole cluster; `ahead` the bytes [start, stop) that are going to be
-    read. Raises WordloomError where it cannot be read.
+    read; `option` the command's that names it. Raises WordloomError where it cannot be read.
     """
     if web.is_web(location):
         file = WebFile(location, version, connections)
@@ -95,9 +96,9 @@ def open_file(
             )
         return RangedFile(lambda start, stop: bytes(stream.read_at(stop - start, start)), size, ahead)
     except FileNotFoundError as error:
-        raise WordloomError(f"Cannot read {location!r}: no such file; check --source.") from error
+        raise WordloomError(f"Cannot read {location!r}: no such file; check {option}.") from error
     except OSError as error:
-        raise _cannot(location, error) from error
+        raise _cannot(location, error, option) from error
 
 
 def version_of(location: str, connections: int = LIMIT) -> Version:
@@ -128,8 +129,8 @@ def info(filesystem: pafs.FileSystem, path: str, location: str) -> Any:
         raise _cannot(location, error) from error
 
 
-def _cannot(location: str, error: OSError) -> WordloomError:
-    mend = "check --source and your credentials" if "://" in location else "check --source"
+def _cannot(location: str, error: OSError, option: str = "--source") -> WordloomError:
+    mend = f"check {option} and your credentials" if "://" in location else f"check {option}"
     return WordloomError(f"Cannot read {location!r}: {reason(error)}; {mend}.")
 
 

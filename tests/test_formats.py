@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,19 @@ def test_a_folder_that_is_there_is_never_written_over(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.rglob("*")] == ["taken", "mine"]
     with pytest.raises(UsageError, match="no local path"):
         formats.write(VECTORS, "s3://bucket/vectors.txt")
+
+
+def test_a_device_is_never_replaced_and_a_link_leads_to_its_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "stdout").symlink_to(tmp_path / "pipe")
+    for name in ("pipe", "stdout"):
+        with pytest.raises(UsageError, match="no regular file"):
+            formats.write(VECTORS, tmp_path / name)
+    assert (tmp_path / "stdout").is_fifo()
+    (tmp_path / "link").symlink_to(tmp_path / "vectors")
+    formats.write(VECTORS, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert formats.read(tmp_path / "vectors").index_to_key == WORDS
 
 
 @pytest.mark.parametrize("kind", formats.FORMATS)

@@ -1,8 +1,9 @@
 """The files of the Kaggle competition `word2vec-nlp-tutorial`: reviews to judge, and the judgements.
 
-In: tab-separated, a header, then ``id<TAB>review`` a line, both in double quotes, quotes inside written
-``\\"`` or ``""``. Out: CSV with the header ``id,sentiment``, 1 for a positive review and 0 for a negative
-one, or the probability, by which the competition ranks (area under the ROC curve).
+In: tab-separated, ``id<TAB>review`` a line, both in double quotes, quotes inside written ``\\"`` or ``""``. A
+first line whose first field is ``id`` is a heading; where it names more columns than two, one must be
+``review``, and the others are passed over. Out: CSV with the header ``id,sentiment``, 1 for a positive review
+and 0 for a negative one, or the probability, by which the competition ranks (area under the ROC curve).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cluster.errors import WordloomError
-from cluster.folder import Folder
+from cluster.folder import Folder, output_file, reason
 from cluster.progress import Stage
 from ingest.files import open_file
 from ingest.reviews import plain
@@ -43,9 +44,10 @@ class Predicts(Protocol):
 class ReviewTable:
     """The reviews of a file; iterate over it once.
 
-    A line without a tab, with an empty id or review, with an id that came before or with bytes that are no
-    UTF-8 is left out; `malformed` names the first of them by line. Raises WordloomError where they are more
-    than `ALLOWED_SHARE`, or there is no review.
+    A line without a tab, with an empty id or review, with more columns than the heading (without one: than
+    two), with an id that came before or with bytes that are no UTF-8 is left out; `malformed` names the first
+    of them by line. Raises WordloomError where they are more than `ALLOWED_SHARE`, there is no review, or the
+    heading does not say which column it is.
     """
 
     location: str
@@ -55,12 +57,15 @@ class ReviewTable:
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         known: set[str] = set()
-        with open_file(self.location) as stream:
+        columns, column = 2, 1
+        with open_file(self.location, option="--input") as stream:
             for number, line in enumerate(_lines(stream), 1):
                 try:
-                    name, review = _fields(line)
-                    if number == 1 and (name, review) == ("id", "review"):
+                    fields = _fields(line)
+                    if number == 1 and fields[0].casefold() == "id":
+                        columns, column = max(len(fields), 2), self._column(fields)
                         continue
+                    name, review = _row(fields, columns, column)
                     if name in known:
                         raise ValueError(f"repeats the id {name!r}")
                 except ValueError as error:
@@ -78,12 +83,25 @@ class ReviewTable:
                 f"{reasons}; give a file with lines of id<TAB>review in --input."
             )
 
+    def _column(self, heading: Sequence[str]) -> int:
+        """Which column the reviews are: the one so named, or the second of two."""
+        names = [name.casefold() for name in heading]
+        if "review" in names[1:]:
+            return names.index("review", 1)
+        if len(names) > 2:
+            raise WordloomError(
+                f"{self.location!r} has the columns {', '.join(heading)}; call the one to judge review."
+            )
+        return 1
+
 
 def predict_file(
     model: Predicts, source: str, output: str | Path, probabilities: bool, stage: Stage
 ) -> tuple[ReviewTable, int]:
-    """Judges the reviews of `source` and writes `output`, whole or not at all: what was read, and how many
-    are positive. Raises WordloomError, also where the model has other labels than two."""
+    """Judges the reviews of `source` and writes `output`, a local file, whole or not at all: what was read,
+    and how many are positive. Raises WordloomError, also where the model has other labels than two, and
+    UsageError at once where `output` is no such file or is `source`."""
+    place = output_file(output, source)
     if len(model.labels) != 2:
         raise WordloomError(
             f"The model knows the labels {', '.join(model.labels)}; a submission needs one of two."
@@ -100,8 +118,10 @@ def predict_file(
         for (name, _), score in zip(batch, scores.tolist(), strict=True):
             writer.writerow((name, f"{score:.6f}" if probabilities else int(score > 0.5)))
         stage.update(table.rows)
-    place = Path(output)
-    Folder(place.parent).write(place.name, lines.getvalue().encode())
+    try:
+        Folder(place.parent).write(place.name, lines.getvalue().encode())
+    except OSError as error:
+        raise WordloomError(f"Cannot write {str(output)!r} ({reason(error)}); check --output.") from error
     return table, count
 
 
@@ -123,17 +143,21 @@ def _lines(stream: io.BufferedIOBase) -> Iterator[bytes]:
         yield pending
 
 
-def _fields(line: bytes) -> tuple[str, str]:
+def _fields(line: bytes) -> list[str]:
     """Raises ValueError with what is wrong."""
     try:
-        text = line.decode("utf-8-sig").rstrip("\r")
+        return [_unquoted(each) for each in line.decode("utf-8-sig").rstrip("\r").split("\t")]
     except UnicodeDecodeError:
         raise ValueError("is no UTF-8") from None
-    name, tab, review = text.partition("\t")
-    name, review = _unquoted(name), _unquoted(review)
-    if not tab or not name or not review:
-        raise ValueError(f"is no id<TAB>review but {text[:24]!r}")
-    return name, review
+
+
+def _row(fields: Sequence[str], columns: int, column: int) -> tuple[str, str]:
+    """The id and the review. Raises ValueError with what is wrong."""
+    if len(fields) > columns:
+        raise ValueError(f"has {len(fields)} columns in place of {columns}")
+    if len(fields) < columns or not fields[0] or not fields[column]:
+        raise ValueError(f"is no id<TAB>review but {'<TAB>'.join(fields)[:24]!r}")
+    return fields[0], fields[column]
 
 
 def _unquoted(field: str) -> str:

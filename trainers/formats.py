@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from cluster.artefact import Artefact, Draft, Input
 from cluster.errors import UsageError, WordloomError
-from cluster.folder import PARTIAL
+from cluster.folder import PARTIAL, local_path, output_file
 from trainers.vectors import KIND, WordVectors, write_vectors
 
 PROJECTOR = "projector"
@@ -95,7 +95,7 @@ def write(vectors: WordVectors, path: str | Path, kind: str = "word2vec") -> Non
     """Writes all words and vectors; text has as many digits as give the same float32 back.
 
     All is written aside and put in place at once. A file that is there is replaced; the projector's folder
-    must be new or empty.
+    must be new or empty. Raises UsageError where there is something else, WordloomError where it cannot be.
     """
     _check(kind)
     parting = "\t" if kind == PROJECTOR else " "
@@ -105,9 +105,7 @@ def write(vectors: WordVectors, path: str | Path, kind: str = "word2vec") -> Non
                 "is empty" if not word else f"holds a {'tab' if parting != ' ' else 'space'} or a line break"
             )
             raise WordloomError(f"The word {word!r} {what}, which {kind} cannot hold; use another format.")
-    if "://" in str(path):
-        raise UsageError(f"{str(path)!r} is no local path; export to this machine's disk and copy it there.")
-    final = Path(path).expanduser().absolute()
+    final = local_path(path) if kind == PROJECTOR else output_file(path)
     aside = final.parent / f"{PARTIAL}{uuid.uuid4().hex[:12]}-{final.name}"
     try:
         if kind == PROJECTOR and final.exists() and (not final.is_dir() or any(final.iterdir())):

@@ -98,9 +98,9 @@ KINDS: Kinds = {
 }
 
 
-def beside(made: Artefact, reporter: Reporter) -> Artefact:
+def beside(made: Artefact, reporter: Reporter, kinds: Kinds = KINDS) -> Artefact:
     """The artefact, its report written beside it unless one is there; where that fails it is only said."""
-    if not made.folder.exists(report.FILE) and (failed := report.attempt(made, KINDS)) is not None:
+    if not made.folder.exists(report.FILE) and (failed := report.attempt(made, kinds)) is not None:
         reporter.say(failed)
     return made
 

@@ -220,6 +220,17 @@ def test_training_leaves_a_report_that_says_where_the_time_went(tmp_path: Path) 
     assert "Where the time went" in words and all(name in words for name in phases)
 
 
+def test_an_import_leaves_a_report_of_its_words(tmp_path: Path) -> None:
+    (tmp_path / "vectors.txt").write_text("king 1 0\nqueen 1 .1\ncat 0 1\n")
+    command = ["import", "vectors", str(tmp_path / "vectors.txt"), "--output", str(tmp_path / "made")]
+    assert wordloom.main([*command, "--quiet"]) == 0
+    page = tmp_path / "made" / "report.html"
+    assert "The map of words" in page.read_text()
+    page.unlink()
+    assert wordloom.main([*command, "--quiet"]) == 0  # what an earlier version imported gets one, too
+    assert page.exists()
+
+
 def test_no_training_code_is_needed_for_a_report() -> None:
     code = (
         "import sys\n"

@@ -357,12 +357,15 @@ def export(options: Options) -> dict[str, Any]:
 
 def import_(options: Options) -> dict[str, Any]:
     from cluster.store import summary
-    from trainers import formats
+    from ingest.corpus_report import beside
+    from trainers import formats, model_report
 
     made = formats.imported(options.file, options.output, options.format)
+    beside(made, options.reporter(), model_report.KINDS)
     read_as, counts = made.manifest.settings["format"], made.counts
     size = f"{counts['words']:,} words of {counts['vector_size']} numbers"
     options.say(f"{options.output}: {size}, read as {read_as}.")
+    options.pictured(made)
     return {**summary(made), "format": read_as}
 
 

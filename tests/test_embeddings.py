@@ -165,8 +165,16 @@ def test_negatives_follow_the_smoothed_counts_and_are_never_unknown() -> None:
     shares = np.bincount(drawn.ravel(), minlength=6) / drawn.size
     np.testing.assert_allclose(shares, wanted, atol=0.003)
     assert shares[0] == shares[4] == 0
-    with pytest.raises(UsageError, match="no word besides"):
-        noise([5, 0], EmbeddingsSettings())
+    for power in (0.75, 100.0):
+        with pytest.raises(UsageError, match="no word besides"):
+            noise([50_000, 0], EmbeddingsSettings(smoothing=power))
+    assert noise([5, 7, 9], EmbeddingsSettings(smoothing=0.0)).tolist() == [0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_a_power_that_overflows_leaves_the_commonest_word_alone(unknown: bool) -> None:
+    found = noise([10**9, 100_000, 50_000, 1], EmbeddingsSettings(smoothing=100.0, unknown=unknown))
+    assert found.tolist() == pytest.approx([1, 0, 0, 0] if unknown else [0, 1, 0, 0])
 
 
 def test_the_held_out_sample_never_changes() -> None:
@@ -210,6 +218,8 @@ def test_presets_are_valid_and_the_reference_is_that_of_the_task() -> None:
         {"momentum": 1.0},
         {"tokens_per_step": 100},
         {"epochs": 0},
+        {"seed": 1 << 64},
+        {"block_tokens": 1 << 63},
     ],
 )
 def test_a_setting_out_of_range_is_named(wrong: dict[str, object]) -> None:

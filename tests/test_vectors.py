@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cluster.artefact import Draft, Input
-from cluster.errors import WordloomError
+from cluster.errors import UsageError, WordloomError
 from trainers.vectors import KIND, WordVectors, write_vectors
 
 WORDS = ["<unk>", "the", "cat", "cats", "dog", "sun"]
@@ -79,6 +79,9 @@ def test_neighbours_of_sums_differences_and_of_a_vector(vectors: WordVectors) ->
     assert vectors.most_similar(TABLE[[2, 2]], topn=1, restrict=2)[0][0] == "the"
     with pytest.raises(WordloomError, match="at least one word"):
         vectors.most_similar()
+    assert vectors.most_similar("cat", restrict=0) == []
+    with pytest.raises(UsageError, match="restrict is -1; give 0 or more"):
+        vectors.most_similar("cat", restrict=-1)
     with pytest.raises(WordloomError, match="3 numbers"):
         vectors.most_similar(np.zeros(4))
 

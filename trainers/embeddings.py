@@ -94,6 +94,8 @@ class EmbeddingsSettings:
             value = getattr(self, field.name)
             if field.name in AT_LEAST_ONE and value < 1:
                 raise UsageError(f"Setting 'embeddings.{field.name}' is {value}; give at least 1.")
+            if isinstance(value, int) and value >= 1 << 63:
+                raise UsageError(f"Setting 'embeddings.{field.name}' is {value}; give less than 2**63.")
             if field.name in AT_LEAST_ZERO and not 0 <= value < math.inf:
                 raise UsageError(f"Setting 'embeddings.{field.name}' is {value}; give at least 0.")
         if not 0 < self.learning_rate < math.inf:
@@ -169,9 +171,15 @@ def keep_probabilities(counts: npt.ArrayLike, settings: EmbeddingsSettings) -> F
 
 def noise(counts: npt.ArrayLike, settings: EmbeddingsSettings) -> Doubles:
     """float64 [V]: the distribution that negatives are drawn from, counts to the power of `smoothing`."""
-    weights = np.asarray(counts, np.float64) ** settings.smoothing
+    given = np.array(counts, np.float64)
     if not settings.unknown:
-        weights[UNKNOWN] = 0.0
+        given[UNKNOWN] = 0.0
+    with np.errstate(over="ignore"):
+        weights = given**settings.smoothing
+        if not np.isfinite(weights.sum()):  # a high power: as shares of the largest nothing overflows
+            weights = (given / given.max()) ** settings.smoothing
+    if not settings.unknown:
+        weights[UNKNOWN] = 0.0  # the power 0 made 1 of it
     if not weights.sum() > 0:
         raise UsageError("The vocabulary holds no word besides <unk>; lower vocabulary.min_count.")
     return np.asarray(weights / weights.sum())

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cluster.artefact import Artefact
-from cluster.errors import WordloomError
+from cluster.errors import UsageError, WordloomError
 from cluster.folder import FileRecord, Folder
 
 KIND = "vectors"
@@ -136,7 +136,9 @@ class WordVectors:
     ) -> list[tuple[str, float]]:
         """The `topn` words nearest to the mean of the unit vectors of `positive` and minus `negative`, with
         their cosines, best first. Each may be a word, a vector [d], or a list of these. Words of the
-        question and `<unk>` are left out. `restrict` looks at the first so many words only."""
+        question and `<unk>` are left out. `restrict` looks at the first so many words only, 0 or more."""
+        if restrict is not None and restrict < 0:
+            raise UsageError(f"restrict is {restrict}; give 0 or more words to look at, or None for all.")
         towards, away = _listed(positive), _listed(negative)
         if not towards and not away:
             raise WordloomError("most_similar needs at least one word to start from.")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -27,6 +30,25 @@ def test_folds_by_word_are_ranks_of_the_sha256_modulo_five() -> None:
         assert words_of_fold(WORDS * 3, fold) == {tuple(word) for word in ranked[fold::5]}
     tested = np.stack([by_word(WORDS * 3, fold) for fold in range(5)])
     assert (tested.sum(axis=0) == 1).all()
+
+
+def test_words_whose_labels_are_one_text_are_in_the_same_folds_in_every_process() -> None:
+    code = (
+        "from itertools import product\n"
+        "from trainers.word_splits import words_of_fold\n"
+        "words = list(product(['1', '11'], repeat=5))\n"
+        "print([sorted(words_of_fold(words, fold)) for fold in range(5)])"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(said) == 1
 
 
 def test_a_word_is_moved_where_a_letter_would_vanish_from_training() -> None:

@@ -1,9 +1,9 @@
 """Which labelled sequences a model is tested on. Pure numpy.
 
 - ``random66``: all sequences are shuffled, 66 of 100 are for training, the rest for the test;
-- ``by-word``: the distinct words (the labels of a sequence, joined), sorted by their sha256, make 5 folds by
-  rank modulo 5; a fold's words are tested on, but for those without which a letter would vanish from
-  training: what is tested then are words never seen;
+- ``by-word``: the distinct words (the labels of a sequence), sorted by the sha256 of their labels joined and
+  then by the labels, make 5 folds by rank modulo 5; a fold's words are tested on, but for those without which
+  a letter would vanish from training: what is tested then are words never seen;
 - ``by-fold``: the folds that the corpus itself has, each tested on once;
 - ``given``: the corpus' own part ``test``.
 """
@@ -40,7 +40,7 @@ def words_of_fold(words: Sequence[Sequence[str]], fold: int) -> set[tuple[str, .
     """
     if not 0 <= fold < WORD_FOLDS:
         raise UsageError(f"Fold {fold} of {WORD_FOLDS} does not exist; give 0 to {WORD_FOLDS - 1}.")
-    ranked = sorted({tuple(word) for word in words}, key=_hash)
+    ranked = sorted({tuple(word) for word in words}, key=_place)
     test = set(ranked[fold::WORD_FOLDS])
     for word in ranked[fold::WORD_FOLDS]:
         left = {letter for other in ranked if other not in test for letter in other}
@@ -99,5 +99,7 @@ def cycle(folds: npt.NDArray[np.int32]) -> int | None:
     return None
 
 
-def _hash(word: tuple[str, ...]) -> str:
-    return hashlib.sha256("".join(word).encode()).hexdigest()
+def _place(word: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    # 1 11 and 11 1 are one text: without the word itself the order of a set would decide, another one in each
+    # process.
+    return hashlib.sha256("".join(word).encode()).hexdigest(), word

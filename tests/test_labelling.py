@@ -240,6 +240,15 @@ def test_tokens_are_labelled_by_an_embedding_and_unknown_ones_are_no_error(tmp_p
     assert found.labels[3] == "yes"
 
 
+def test_tokens_none_of_which_comes_twice_are_said(tmp_path: Path) -> None:
+    draft = Draft(tmp_path / "c", kind=KIND, output_version=OUTPUT_VERSION, inputs={}, settings={})
+    writer = SequenceWriter(draft, "frame")
+    for number in range(30):
+        writer.add(LabelledSequence(str(number), "train", [f"a{number}", f"b{number}"], ["yes", "no"]))
+    with pytest.raises(WordloomError, match=r"No token .* occurs twice .*; give more sequences"):
+        labelled(SequenceCorpus(writer.publish()), LabellingSettings())
+
+
 def test_a_front_end_of_convolutions_sees_what_a_move_leaves() -> None:
     front = FrontEnd(128, rows=16, channels=4, features=10)
     weights = {name: tf.constant(value) for name, value in front.initial(0).items()}

@@ -241,6 +241,10 @@ def test_a_teachers_sure_judgements_of_unlabelled_reviews_join_the_training(
     for number in range(240, 300):
         frames = taught.sequences.frames[slice(*taught.sequences.offsets[number : number + 2])]
         assert (good in frames) == (taught.corpus.labels[taught.sequences.labels[number]] == "good")
+    for longest in (0, 400):
+        unsure = SentimentSettings(**PLAIN, sure=0.995, longest=longest)
+        with pytest.raises(WordloomError, match=r"the 80 unlabelled .* sentiment\.sure=0\.995 or more"):
+            SentimentLearner(corpus, words, unsure, teacher)
     with pytest.raises(WordloomError, match="The teacher knows the labels bad, good, the corpus has x, y"):
         SentimentLearner(plain(tmp_path / "other", ("x", "y")), words, settings, teacher)
 

@@ -35,7 +35,7 @@ class LabelledSequences:
 
 def labelled(corpus: SequenceCorpus, settings: LabellingSettings) -> LabelledSequences:
     """A corpus cut into training, validation and test as the settings say. Raises WordloomError where it has
-    one label a sequence only, or the split leaves a part empty."""
+    one label a sequence only, the split leaves a part empty, or no token of the training occurs twice."""
     if corpus.per != "frame":
         raise WordloomError(
             f"{corpus.artefact.location!r} has one label a sequence, not one a frame; "
@@ -61,6 +61,11 @@ def labelled(corpus: SequenceCorpus, settings: LabellingSettings) -> LabelledSeq
     frames, tokens = part.frames[places], list[str]()
     if part.dictionary is not None:
         frames, tokens = _rows(frames, part.dictionary.to_pylist(), np.repeat(~held, lengths))
+        if not tokens:
+            raise WordloomError(
+                f"No token of {corpus.artefact.location!r} occurs twice in its training part, and one that "
+                "occurs once is read as an unknown one; give more sequences."
+            )
     about = {
         "corpus": corpus.artefact.location,
         "identity": corpus.artefact.identity,

@@ -71,7 +71,8 @@ def training_sequences(
 ) -> Sequences:
     """The training split in rows of `words`, a share of it held out, each review cut as the settings say.
 
-    With a `teacher` the unlabelled reviews that it is sure of join the training under its judgement.
+    With a `teacher` the unlabelled reviews that it is sure of join the training under its judgement. Raises
+    WordloomError where there are too few to train on, or none for a teacher.
     """
     part = corpus.read(TRAIN)
     if len(part) < 2 or len(corpus.labels) < 2:
@@ -93,6 +94,12 @@ def training_sequences(
         )
     probabilities = teacher(part)
     sure = np.flatnonzero(probabilities.max(axis=1) >= settings.sure)
+    if not len(sure):
+        raise WordloomError(
+            f"The teacher gives no label of the {len(part):,} unlabelled sequences of "
+            f"{corpus.artefact.location!r} a probability of sentiment.sure={settings.sure} or more; "
+            "lower it, or leave --teacher out."
+        )
     frames, offsets = part.taken(sure)
     part = dataclasses.replace(
         part, ids=[part.ids[row] for row in sure], frames=frames, offsets=offsets, numbers={}

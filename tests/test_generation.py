@@ -171,6 +171,7 @@ def test_top_k_keeps_the_likeliest_and_top_p_the_fewest_that_reach_it(model: Cha
     assert drawn(top_p=0.6) <= {ALPHABET.characters[i] for i in order[:needed]}
     assert model.step(carry, 1, top_k=1)[0] == model.step(carry, 1, temperature=0)[0]
     assert model.step(carry, 1, top_p=1e-9)[0] == model.step(carry, 1, temperature=0)[0]
+    assert model.step(carry, 1, top_k=1 << 70)[0] == model.step(carry, 1)[0]
 
 
 def test_probabilities_sum_to_one_and_bits_are_their_mean(model: CharacterModel) -> None:
@@ -187,6 +188,11 @@ def test_an_empty_text_scores_nothing(model: CharacterModel) -> None:
     score = model.score("")
     assert len(score.log_probabilities) == 0 and score.log_probability == 0
     assert score.bits_per_character is None and score.perplexity is None
+
+
+def test_one_text_is_not_taken_for_a_list_of_letters(model: CharacterModel) -> None:
+    with pytest.raises(UsageError, match=r"one text, 'abc'; give a list"):
+        model.scores("abc")
 
 
 def test_log_probabilities_agree_over_batch_sizes_to_1e_4(model: CharacterModel) -> None:

@@ -237,6 +237,8 @@ def test_tokens_are_labelled_by_an_embedding_and_unknown_ones_are_no_error(tmp_p
     assert job.draft.published.counts["letter_error"] < 0.1
     (found,) = LabellingModel.open(job.draft.location).label([["a", "never seen", "not", "b"]])
     assert len(found.labels) == 4
+    with pytest.raises(UsageError, match="Sequence 0 is the text 'a'; give a list"):
+        LabellingModel.open(job.draft.location).label(["a", "not", "b"])
     assert found.labels[3] == "yes"
 
 
@@ -311,6 +313,8 @@ def test_wrong_frames_and_settings_are_said(learner: SequenceLabeller) -> None:
     model = LabellingModel(learner.data.labels, learner.reader, [], learner.weights(learner.initial()))
     with pytest.raises(UsageError, match="give 128 numbers each"):
         model.label([np.zeros((3, 7), np.uint8)])
+    with pytest.raises(UsageError, match="Sequence 0 is the text 'abc'"):
+        model.label(["abc"])
     with pytest.raises(UsageError, match="has 0 frames"):
         model.label([np.zeros((0, 128), np.uint8)])
     assert model.label([]) == []

@@ -310,9 +310,10 @@ class CharacterModel:
         )
         state, last = _padded(state, lanes), _padded(last, lanes)
         temperature = _padded(np.array([min(draw.temperature, HOTTEST) for draw in draws], np.float32), lanes)
-        top_k = _padded(np.array([draw.top_k or self.alphabet.size for draw in draws], np.int32), lanes)
+        size = self.alphabet.size
+        top_k = _padded(np.array([min(draw.top_k or size, size) for draw in draws], np.int32), lanes)
         top_p = _padded(np.array([draw.top_p for draw in draws], np.float32), lanes)
-        filtered = any(0 < draw.top_k < self.alphabet.size - 1 or draw.top_p < 1 for draw in draws)
+        filtered = any(0 < draw.top_k < size - 1 or draw.top_p < 1 for draw in draws)
         pieces = []
         for begin in range(0, n, CHUNK):
             steps = min(CHUNK, n - begin)
@@ -357,7 +358,10 @@ class CharacterModel:
         return self.scores([text])[0]
 
     def scores(self, texts: Sequence[str]) -> list[Score]:
-        """The same for several texts, read side by side; log-probabilities agree with `score` to 1e-4."""
+        """The same for several texts, read side by side; log-probabilities agree with `score` to 1e-4. Raises
+        UsageError for one text in place of a list."""
+        if isinstance(texts, str):
+            raise UsageError(f"The texts are one text, {texts[:40]!r}; give a list, [text].")
         encoded = [self._with_start(text) for text in texts]
         order = sorted(range(len(texts)), key=lambda each: -len(encoded[each]))
         results: dict[int, Score] = {}

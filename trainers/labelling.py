@@ -97,7 +97,8 @@ class LabellingModel:
 
     def label(self, sequences: Sequence[Frames]) -> list[Labelled]:
         """The labels of sequences: each a list of tokens, or numbers [frames, ...] of as many numbers a frame
-        as the model reads (images may keep their two axes). Raises UsageError for others."""
+        as the model reads (images may keep their two axes). Raises UsageError for others, also for a text,
+        whose letters are no tokens."""
         encoded = [self._encoded(number, each) for number, each in enumerate(sequences)]
         made: dict[int, Labelled] = {}
         order = sorted(range(len(encoded)), key=lambda each: len(encoded[each]))
@@ -108,6 +109,8 @@ class LabellingModel:
         return [made[number] for number in range(len(encoded))]
 
     def _encoded(self, number: int, frames: Frames) -> npt.NDArray[Any]:
+        if isinstance(frames, str):
+            raise UsageError(f"Sequence {number} is the text {frames[:40]!r}; give a list of its frames.")
         if self.tokens:
             values = np.array([self._rows.get(str(token), 0) for token in frames], np.int32)
         else:

@@ -115,7 +115,9 @@ class SentimentModel:
     def predict(self, texts: Sequence[str]) -> Floats:
         """The probabilities of the labels for each text: float32 [texts, labels]. A text without a word
         that the tokeniser keeps is read as one unknown word. Raises UsageError for a text that is too
-        long."""
+        long, and for one text in place of a list."""
+        if isinstance(texts, str):
+            raise UsageError(f"The texts are one text, {texts[:40]!r}; give a list, [text].")
         if long := next((text for text in texts if len(text) > LONGEST_TEXT), None):
             raise UsageError(
                 f"A text has {len(long):,} characters, more than {LONGEST_TEXT:,}; give it in parts."

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import sys
 import tomllib
 import types
 import typing
@@ -30,7 +31,8 @@ Sections = dict[str, dict[str, Any]]
 def resolve(cls: type[T], section: str, *layers: Layer) -> T:
     """The settings of one stage: the dataclass `cls` filled from `layers`, the last one winning.
 
-    Raises UsageError for an unknown key, a value of the wrong type, or one that the dataclass refuses.
+    Raises UsageError for an unknown key, a value of the wrong type or beyond its numbers, or one that the
+    dataclass refuses.
     """
     values: dict[str, Any] = {}
     hints = typing.get_type_hints(cls)
@@ -106,7 +108,8 @@ def _nearest(key: str, known: list[str], section: str = "") -> str:
 
 
 def _converted(name: str, value: Any, hint: Any) -> Any:
-    """`value` as the type that the field declares; only conversions that lose nothing."""
+    """`value` as the type that the field declares; only conversions that lose nothing. Numbers are finite and
+    whole ones have 64 bits at most: no setting means infinity."""
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         choices = typing.get_args(hint)
@@ -117,16 +120,16 @@ def _converted(name: str, value: Any, hint: Any) -> Any:
         inner = typing.get_args(hint)[0]
         given = value if isinstance(value, list | tuple) else [value]
         return tuple(_converted(name, each, inner) for each in given)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, bool) and hint is not bool:
-        raise UsageError(f"Setting '{name}' has value {value!r}; it takes {_article(hint)}.")
-    if isinstance(value, hint):
-        return value
+    if isinstance(value, bool) == (hint is bool):
+        if hint is float and isinstance(value, int | float) and abs(value) <= sys.float_info.max:
+            return float(value)
+        if hint is int and isinstance(value, int) and abs(value) < 1 << 63:
+            return value
+        if hint not in (int, float) and isinstance(value, hint):
+            return value
     raise UsageError(f"Setting '{name}' has value {value!r}; it takes {_article(hint)}.")
 
 
 def _article(hint: type) -> str:
-    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}.get(
-        hint, str(hint)
-    )
+    known = {int: "a whole number (64 bits)", float: "a finite number", str: "a text", bool: "true or false"}
+    return known.get(hint, str(hint))

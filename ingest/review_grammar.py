@@ -69,10 +69,10 @@ class GrammarSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("training", "test"):
-            if getattr(self, name) < 2:
+        for name, least in (("training", 2), ("test", 2), ("seed", 0)):
+            if getattr(self, name) < least:
                 raise UsageError(
-                    f"Setting 'review_grammar.{name}' is {getattr(self, name)}; give at least 2."
+                    f"Setting 'review_grammar.{name}' is {getattr(self, name)}; give at least {least}."
                 )
 
 

@@ -62,6 +62,8 @@ class WordImagesSettings:
     def __post_init__(self) -> None:
         if self.words < 2:
             raise UsageError(f"Setting 'word_images.words' is {self.words}; give at least 2.")
+        if self.seed < 0:
+            raise UsageError(f"Setting 'word_images.seed' is {self.seed}; give 0 or more.")
         for name, most in (("shear", 1.0), ("shift", ROWS), ("scale", 0.9), ("noise", 0.5)):
             if not 0 <= getattr(self, name) <= most:
                 raise UsageError(f"Setting 'word_images.{name}' is {getattr(self, name)}; give 0 to {most}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from dataclasses import dataclass
 
@@ -75,15 +76,19 @@ class ServingSettings:
                 raise UsageError(f"Setting 'serving.{name}' is {getattr(self, name)}; give at least 1.")
         if self.queue < 0:
             raise UsageError(f"Setting 'serving.queue' is {self.queue}; give 0 or more.")
-        if self.replica_cpus < 0:
-            raise UsageError(f"Setting 'serving.replica_cpus' is {self.replica_cpus}; give 0 or more.")
+        if not 0 <= self.replica_cpus < math.inf:
+            raise UsageError(
+                f"Setting 'serving.replica_cpus' is {self.replica_cpus}; give a finite number from 0 on."
+            )
         if not 0 <= self.access_log_share <= 1:
             raise UsageError(
                 f"Setting 'serving.access_log_share' is {self.access_log_share}; give a share from 0 to 1."
             )
         for name in ("timeout_seconds", "watch_seconds"):
-            if getattr(self, name) <= 0:
-                raise UsageError(f"Setting 'serving.{name}' is {getattr(self, name)}; give more than 0.")
+            if not 0 < getattr(self, name) < math.inf:
+                raise UsageError(
+                    f"Setting 'serving.{name}' is {getattr(self, name)}; give a finite number above 0."
+                )
 
     @property
     def most(self) -> int:

@@ -182,8 +182,8 @@ def test_nothing_is_drawn_when_it_is_measured(learner: SequenceLabeller) -> None
 
 
 def test_training_validation_and_test_are_apart(corpus: SequenceCorpus) -> None:
-    for split in ("random66", "by-word"):
-        settings = LabellingSettings(split=split, fold=1, validation=0.25)
+    for split, fold in (("random66", 0), ("by-word", 1)):
+        settings = LabellingSettings(split=split, fold=fold, validation=0.25)
         data = labelled(corpus, settings)
         spelled = ["".join(corpus.labels[c] for c in data.part.labels[3 * n : 3 * n + 3]) for n in range(80)]
         tested = {spelled[number] for number in data.test}
@@ -323,6 +323,8 @@ def test_wrong_frames_and_settings_are_said(learner: SequenceLabeller) -> None:
         ({"dropout": 1.0}, "'dropout'"),
         ({"patience": 2, "validation": 0.0}, "set 'validation'"),
         ({"piece": 0.5}, "at least 1"),
+        ({"split": "by-word", "fold": -1}, "'fold' is -1; give 0 or more"),
+        ({"split": "random66", "fold": 3}, "'random66' has no folds; leave it out"),
     ):
         with pytest.raises(UsageError, match=says):
             dataclasses.replace(LabellingSettings(), **wrong)

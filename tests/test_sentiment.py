@@ -332,6 +332,9 @@ def test_padding_is_less_than_a_tenth_of_the_frames_on_lengths_like_film_reviews
         ({"dropout": 1.0}, "from 0 to below 1"),
         ({"pairs": 9}, "set sentiment.features too"),
         ({"optimiser": "sgd"}, "choose one of rmsprop, adam"),
+        ({"cell": "cnn"}, "choose one of gru, lstm, rnn"),
+        ({"epoch_batches": -5}, "'epoch_batches' is -5; give at least 0"),
+        ({"patience": -1}, "'patience' is -1; give at least 0"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused_with_its_value(setting: dict[str, Any], said: str) -> None:

@@ -41,6 +41,21 @@ def test_a_value_of_another_type_is_refused(key: str, value: object) -> None:
         settings.resolve(Embeddings, "embeddings", {key: value})
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999", "1" + 400 * "0"])
+def test_a_number_that_is_not_finite_is_refused(value: str) -> None:
+    given = settings.read_assignments([f"embeddings.rate={value}"], SECTIONS)
+    with pytest.raises(UsageError, match=r"'embeddings\.rate' has value .*; it takes a finite number\."):
+        settings.resolve(Embeddings, "embeddings", given["embeddings"])
+
+
+def test_a_whole_number_has_64_bits_at_most() -> None:
+    made = settings.resolve(Embeddings, "embeddings", {"vector_size": 2**63 - 1, "limit": None})
+    assert made.vector_size == 2**63 - 1 and made.limit is None
+    for key, value in (("vector_size", 2**63), ("limit", -(2**64)), ("namespaces", [0, 2**63])):
+        with pytest.raises(UsageError, match=f"'embeddings.{key}' has value"):
+            settings.resolve(Embeddings, "embeddings", {key: value})
+
+
 def test_assignments_are_toml_or_bare_words() -> None:
     read = settings.read_assignments(
         ["embeddings.vector_size=5", "embeddings.name=plain", "ingest.namespaces=[0, 14]"], SECTIONS

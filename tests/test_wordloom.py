@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import math
 import os
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from ray.exceptions import OutOfMemoryError
 import serving.commands
 import wordloom
 from cluster.artefact import Draft, Input
+from cluster.errors import UsageError
 from trainers import commands, formats
 from trainers.vectors import WordVectors
 
@@ -71,6 +75,8 @@ def test_a_command_that_cannot_be_meant_exits_with_2(wrong: list[str]) -> None:
         (["run", "--set", "embeddings.vectr_size=5"], 2, "'embeddings.vector_size'"),
         (["run", "--set", "vocabulary.size=0"], 2, "vocabulary.size"),
         (["run", "--set", "embeddings.vector_size=many"], 2, "whole number"),
+        (["run", "--set", "sentiment.epoch_batches=-5"], 2, "'epoch_batches' is -5"),
+        (["run", "--set", "serving.watch_seconds=nan"], 2, "finite number"),
         (["run", "--settings", "nowhere.toml"], 2, "nowhere.toml"),
         (["ingest", "wikipedia", "--source", "nowhere.xml.bz2", "--output", "out"], 1, "nowhere.xml.bz2"),
         (["ingest", "text", "--source", "nowhere.txt", "--output", "out"], 1, "nowhere.txt"),
@@ -293,3 +299,14 @@ def test_every_public_name_is_there() -> None:
 def test_every_section_and_preset_resolves() -> None:
     for preset in ("fast", "reference"):
         assert set(wordloom.command_line().resolved({}, preset)) == set(wordloom.SECTIONS)
+
+
+@pytest.mark.parametrize("section", wordloom.SECTIONS)
+def test_no_setting_is_infinite_and_no_seed_below_0(section: str) -> None:
+    module, _, name = wordloom.SECTIONS[section].partition(":")
+    settings = getattr(importlib.import_module(module), name)
+    for key, hint in typing.get_type_hints(settings).items():
+        wrong = [-1] if key == "seed" else []
+        for value in [math.nan, math.inf] if float in (hint, *typing.get_args(hint)) else wrong:
+            with pytest.raises(UsageError, match=f"{key}.* {value}.*; "):
+                settings(**{key: value})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,14 +49,20 @@ class LabellingSettings(SequenceSettings):
                 raise UsageError(
                     f"Setting {name!r} is {getattr(self, name)}; give a share from 0 to below 1."
                 )
-        for name in ("shift", "shear", "scale", "channels"):
-            if not 0 <= getattr(self, name) < float("inf"):
+        for name in ("shift", "shear", "scale", "channels", "fold"):
+            if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"Setting {name!r} is {getattr(self, name)}; give 0 or more.")
+        if self.fold and self.split in ("random66", "given"):
+            raise UsageError(
+                f"Setting 'fold' is {self.fold}, and the split {self.split!r} has no folds; "
+                "leave it out, or choose by-word or by-fold."
+            )
         if self.patience and not self.validation:
             raise UsageError("Setting 'patience' needs something held out; set 'validation' above 0.")
-        if self.features < 1 or self.piece < 1:
+        if self.features < 1 or not 1 <= self.piece < math.inf:
             raise UsageError(
-                f"Settings 'features' and 'piece' are {self.features} and {self.piece}; give at least 1."
+                f"Settings 'features' and 'piece' are {self.features} and {self.piece}; "
+                "give finite numbers of at least 1."
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,8 +99,10 @@ class LanguageModelSettings:
                 raise _refused(name, getattr(self, name), f"give at least {least}")
         for name in ("learning_rate", "clip", "input_deviation"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise _refused(name, getattr(self, name), "give a number above 0")
+            if value is not None and not 0 < value < math.inf:
+                raise _refused(name, value, "give a number above 0")
+        if self.gate_bias is not None and not math.isfinite(self.gate_bias):
+            raise _refused("gate_bias", self.gate_bias, "give a finite number")
         if self.peepholes and self.cell != "lstm":
             raise _refused("peepholes", self.peepholes, f"a {self.cell} has none, an lstm has")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,13 +46,29 @@ class SequenceSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("layers", "units", "batch", "epochs", "pool", "block_batches", "exchange_blocks"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"Setting {name!r} is {getattr(self, name)}; give at least 1.")
+        at_least = {
+            "layers": 1,
+            "units": 1,
+            "batch": 1,
+            "epochs": 1,
+            "epoch_batches": 0,
+            "pool": 1,
+            "patience": 0,
+            "block_batches": 1,
+            "exchange_blocks": 1,
+            "seed": 0,
+        }
+        for name, least in at_least.items():
+            if getattr(self, name) < least:
+                raise UsageError(f"Setting {name!r} is {getattr(self, name)}; give at least {least}.")
         for name in ("learning_rate", "clip"):
-            if not 0 < getattr(self, name) < float("inf"):
+            if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"Setting {name!r} is {getattr(self, name)}; give a number above 0.")
+        if self.gate_bias is not None and not math.isfinite(self.gate_bias):
+            raise UsageError(f"Setting 'gate_bias' is {self.gate_bias}; give a finite number.")
         for name, known in (
+            ("cell", ("gru", "lstm", "rnn")),
+            ("reset", ("before", "after")),
             ("clip_by", ("value", "norm", "global_norm")),
             ("optimiser", ("rmsprop", "adam")),
             ("schedule", ("constant", "linear")),

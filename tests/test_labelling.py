@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import signal
@@ -166,6 +167,39 @@ def test_new_words_are_read_with_less_context_by_the_same_preset() -> None:
     settings = of_split(new)
     assert settings.recombined > 0.5 and settings.context_dropout >= 0.5
     assert settings.piece == 3.0 and settings.split == "by-word"
+
+
+def test_a_given_fold_alone_is_trained_wherever_it_is_given(
+    corpus: SequenceCorpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    planned: list[tuple[str, int]] = []
+
+    def plan(made: list[Any], *others: Any) -> None:
+        planned.extend((Path(job.draft.location).name, job.settings.fold) for job in made)
+        raise WordloomError("Planned.")
+
+    monkeypatch.setattr("trainers.launch.train_all", plan)
+    monkeypatch.setattr("cluster.session.session", lambda *address, **rest: contextlib.nullcontext())
+    (tmp_path / "s.toml").write_text("[labelling]\nfold = 3\n")
+    command = ["train", "labelling", "--corpus", corpus.artefact.location]
+    for given, expected in (
+        ([], [(f"fold-{fold}", fold) for fold in range(5)]),
+        (["--fold", "3"], [("option", 3)]),
+        (["--set", "labelling.fold=0"], [("set", 0)]),
+        (["--settings", str(tmp_path / "s.toml")], [("file", 3)]),
+    ):
+        planned.clear()
+        output = str(tmp_path / expected[0][0])
+        assert wordloom.main([*command, "--output", output, "--split", "by-word", *given]) == 1
+        assert planned == expected
+    command += ["--output", str(tmp_path / "wrong")]
+    for split, fold, says in (("by-word", "7", "Fold 7 of 5"), ("random66", "3", "has no folds")):
+        capsys.readouterr()
+        assert wordloom.main([*command, "--split", split, "--fold", fold]) == 2
+        assert says in capsys.readouterr().err
 
 
 def test_nothing_is_drawn_when_it_is_measured(learner: SequenceLabeller) -> None:

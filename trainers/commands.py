@@ -224,7 +224,8 @@ def predict_sentiment(options: Options) -> dict[str, Any]:
 
 
 def labelling(options: Options) -> dict[str, Any]:
-    """A labeller in the folder `output`; where the split has folds, one a fold in folders below it."""
+    """A labeller in the folder `output`; where the split has folds and none is given, one a fold in folders
+    below it."""
     settings = of_split(options)
     from cluster.artefact import Artefact
     from cluster.session import cores, session
@@ -234,9 +235,13 @@ def labelling(options: Options) -> dict[str, Any]:
     from trainers import jobs
     from trainers.labelled_sequences import folds_of
     from trainers.launch import train_all
+    from trainers.word_splits import check_fold
 
     corpus = Artefact.open(options.corpus, SEQUENCES)
-    folds = [settings.fold] if options.fold is not None else folds_of(SequenceCorpus(corpus), settings.split)
+    folds: Sequence[int] = folds_of(SequenceCorpus(corpus), settings.split)
+    if options.fold is not None or "fold" in options.given().get("labelling", {}):
+        check_fold(settings.fold, len(folds))
+        folds = [settings.fold]
     planned = []
     for fold in folds:
         place = options.output if len(folds) == 1 else f"{str(options.output).rstrip('/')}/fold-{fold}"

@@ -38,8 +38,7 @@ def words_of_fold(words: Sequence[Sequence[str]], fold: int) -> set[tuple[str, .
 
     Raises UsageError for a fold that there is not.
     """
-    if not 0 <= fold < WORD_FOLDS:
-        raise UsageError(f"Fold {fold} of {WORD_FOLDS} does not exist; give 0 to {WORD_FOLDS - 1}.")
+    check_fold(fold, WORD_FOLDS)
     ranked = sorted({tuple(word) for word in words}, key=_place)
     test = set(ranked[fold::WORD_FOLDS])
     for word in ranked[fold::WORD_FOLDS]:
@@ -76,9 +75,14 @@ def by_fold(folds: npt.NDArray[np.int32], fold: int) -> Chosen:
             f"{length} words, so they were counted out when the words had been collected and separate no "
             "writers; choose the split random66 or by-word."
         )
-    if fold not in range(len(distinct)):
-        raise UsageError(f"Fold {fold} of {len(distinct)} does not exist; give 0 to {len(distinct) - 1}.")
+    check_fold(fold, len(distinct))
     return np.asarray(folds == distinct[fold])
+
+
+def check_fold(fold: int, folds: int) -> None:
+    """Raises UsageError for a fold that is none of so many."""
+    if not 0 <= fold < folds:
+        raise UsageError(f"Fold {fold} of {folds} does not exist; give 0 to {folds - 1}.")
 
 
 def cycle(folds: npt.NDArray[np.int32]) -> int | None:

@@ -8,6 +8,7 @@ their stages, in ``commands.py`` of each folder.
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import sys
@@ -102,13 +103,16 @@ def command_line() -> CommandLine:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; the exit code: 0 done, 1 failed, 2 not meant so, 130 stopped by Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What its encoding cannot hold is escaped, as on standard error: no work fails for a letter.
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = command_line().parse(arguments)
     # Else TensorFlow takes all of a GPU's memory, and `generate` or `predict` may run beside a training.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     try:
         result = options.command(options)
         if options.json:
-            print(json.dumps(result, ensure_ascii=False), flush=True)
+            print(json.dumps(result), flush=True)  # in ASCII: JSON on every terminal
     except KeyboardInterrupt:
         _complain("Stopped. The same command goes on where this one was.")
         return 130

@@ -79,6 +79,23 @@ def test_a_length_of_0_prints_the_seed_text_and_an_empty_seed_is_a_documents_beg
     assert len(said(capsys, "generate", "--model", place, "--length", "7")["text"]) == 7
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "iso-8859-1", "ascii"])
+def test_text_that_a_terminal_cannot_hold_is_escaped(
+    place: str, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed_text = "Ö→\udcff\U0001f600"  # \udcff: what Python makes of a byte that is no UTF-8
+    command = ["generate", "--model", place, "--seed-text", seed_text, "--length", "0"]
+    for given in ([], ["--json"]):
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+        assert wordloom.main([*command, *given]) == 0
+        sys.stdout.flush()
+        if given:
+            assert json.loads(written.getvalue())["seed_text"] == seed_text
+        else:
+            assert written.getvalue() == f"{seed_text}\n".encode(encoding, "backslashreplace")
+
+
 def test_unknown_characters_are_named_and_read_as_the_unknown_one(
     place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import math
 import os
@@ -163,6 +164,17 @@ def test_status_shows_what_exists_and_from_what(tmp_path: Path, capsys: pytest.C
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert said["artefacts"][0]["counts"] == {"pages": 7}
     assert [each["kind"] for each in said["unfinished"]] == ["vectors"]
+
+
+def test_status_is_shown_on_a_terminal_that_lacks_its_signs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Draft(tmp_path / "a", kind="vectors", output_version=1, inputs={}, settings={}).publish({}, {})
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="iso-8859-1"))
+    assert wordloom.main(["status", "--home", str(tmp_path)]) == 0
+    sys.stdout.flush()
+    assert rb"\u25cf served" in written.getvalue()
 
 
 ROYALS = "5 3\nman 1 0 0\nwoman 1 1 0\nking 1 0 5\nqueen 1 1 5\nbread 9 1 0\n"

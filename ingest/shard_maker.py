@@ -197,7 +197,6 @@ def _moved(counts: Mapping[str, int], by: Mapping[str, int]) -> dict[str, int]:
 def _measure(split: AnySplit, record: SplitRecord) -> None:
     metrics.increment("ingest_splits")
     metrics.increment("ingest_bytes", split.bytes)
-    metrics.increment("ingest_losses", len(record.losses))
     metrics.increment("ingest_tokens", sum(shard.tokens for shard in record.shards))
     for outcome, pages in {"kept": record.pages, **record.dropped}.items():
         metrics.increment("ingest_pages", pages, {"outcome": outcome})

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import ray
 import ray.data
 
-from cluster import memory
+from cluster import memory, metrics
 from cluster.artefact import DRAFT, MAKING, Artefact, Draft, Input, identity_of, settings_dict
 from cluster.errors import WordloomError
 from cluster.folder import FileRecord, Folder
@@ -185,6 +185,8 @@ def ingest(
         with memory.watched(reporter.say):
             for record in _made(pending, draft, settings, workers, stage, heartbeat):
                 ledger.add(record)
+                # Here, not where they were found: an actor may end before it has reported to Prometheus.
+                metrics.increment("ingest_losses", len(record.losses))
         heartbeat.note()
         return publish(draft, source, ledger.records(), stage, reporter, heartbeat.speed)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster import report
+from cluster import metrics, report
 from cluster.artefact import MANIFEST, Draft
 from cluster.errors import WordloomError
 from cluster.folder import Folder
@@ -149,6 +149,20 @@ def test_a_cut_is_said_and_recorded(tmp_path: Path) -> None:
     assert made.counts["dropped"]["cut"] == 1
     assert made.counts["losses"]
     assert all(sentence in said.getvalue() for sentence in made.counts["losses"])
+
+
+def test_the_driver_counts_the_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "cut.xml"
+    source.write_bytes(export(some_pages(60))[:-3000])
+    dump = locate(source, tmp_path / "downloads")
+    counted: list[tuple[str, float]] = []
+    monkeypatch.setattr(metrics, "increment", lambda name, value=1, labels=None: counted.append((name, value)))
+    records = by_hand(dump, tmp_path / "corpus", SETTINGS, publish=False)
+    assert len(records) > 1 and "ingest_losses" not in dict(counted)
+    (tmp_path / "corpus" / "making" / "splits" / f"{records[-1].index:05d}.json").unlink()
+    monkeypatch.setattr(wikipedia, "_made", lambda *_: records[-1:])
+    made = wikipedia.ingest(dump, tmp_path / "corpus", SETTINGS)
+    assert dict(counted)["ingest_losses"] == len(made.counts["losses"]) > 0
 
 
 @pytest.mark.ray

@@ -187,15 +187,27 @@ def writable(home: Path) -> Finding:
     place = _existing(home)
     if not place.is_dir():
         return Finding("home", "failed", f"{place} is a file, not a folder; choose another --home.")
-    if not os.access(place, os.W_OK | os.X_OK):
+    if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
         return Finding(
-            "home", "failed", f"May not write to {place}; choose another --home or change its rights."
+            "home", "failed", f"May not read and write {place}; choose another --home or change its rights."
         )
     if place != home:
         return Finding("home", "ok", f"{home} does not exist yet and can be made.")
-    finished = {path.parent for path in home.rglob("manifest.json")}
-    begun = {path.parent.parent for path in home.rglob("making/draft.json")} - finished
-    if not finished and not begun and any(home.iterdir()):
+    finished, begun, other = set[str](), set[str](), False
+    closed: list[OSError] = []
+    for folder, below, names in os.walk(home, onerror=closed.append):
+        if "lost+found" in below:  # the file system's own
+            below.remove("lost+found")
+        other = other or bool(below or names)
+        if "manifest.json" in names:
+            finished.add(folder)
+        if "draft.json" in names and os.path.basename(folder) == "making":  # noqa: PTH119 (of many thousands)
+            begun.add(os.path.dirname(folder))  # noqa: PTH120
+    begun -= finished
+    if closed:
+        more = f" and {len(closed) - 1} more folders" if len(closed) > 1 else ""
+        return Finding("home", "warning", f"May not read {closed[0].filename}{more}; change the rights.")
+    if other and not finished and not begun:
         return Finding(
             "home",
             "warning",

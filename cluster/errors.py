@@ -11,5 +11,9 @@ class WordloomError(Exception):
     """The work failed for a reason outside the code: a file, a server, the data (exit code 1)."""
 
 
+class UnreadableError(WordloomError):
+    """A file or a folder that may not be read."""
+
+
 class UsageError(WordloomError):
     """A command, setting or argument that cannot be meant: nothing was begun (exit code 2)."""

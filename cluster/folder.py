@@ -7,6 +7,7 @@ once or not at all. So a reader sees the old file, the new file or none.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -25,11 +26,12 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from cluster.errors import UsageError, WordloomError
+from cluster.errors import UnreadableError, UsageError, WordloomError
 
 REASON = 240  # characters of what a file system says went wrong
 GCS_PATIENCE = 60  # seconds of trying again; left alone it waits for credentials for a quarter of an hour
 PARTIAL = ".partial-"  # leads the name of every file that is still being written
+LOST = "lost+found"  # what ext4 keeps for itself, unreadable, at the top of a disk or volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +84,20 @@ class HashingWriter:
 class Folder:
     """A folder: a local path, ``s3://...`` or ``gs://...``. Picklable, so that workers can be handed it.
 
-    Names are relative, with ``/`` between their parts. Folders come into being with their first file.
+    Names are relative, with ``/`` between their parts. Folders come into being with their first file. All
+    that looks or reads raises UnreadableError where it may not.
     """
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
         text = os.fspath(location)
         if "://" not in text:
             text = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 (no symlinks resolved)
-        self.location = text.rstrip("/") or "/"
+        scheme, mark, path = text.rpartition("://")
+        self.location = scheme + mark + path.rstrip("/") or "/"
+        try:
+            self.location.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"The name {self.location!r} is no UTF-8; name another place.") from error
         self._fs, self._path = filesystem_of(self.location)
 
     def __reduce__(self) -> tuple[type[Folder], tuple[str]]:
@@ -118,21 +126,31 @@ class Folder:
         return bool(self._looked_at(self._full(name)).type != pafs.FileType.NotFound)
 
     def names(self) -> list[str]:
-        """All whole files below, as sorted relative names; what is still being written is left out."""
+        """All whole files below, as sorted relative names; what is still being written is left out. Raises
+        WordloomError where this is a file, or where a name is no UTF-8."""
         selector = pafs.FileSelector(self._path, allow_not_found=True, recursive=True)
         start = len(self._path.rstrip("/")) + 1
-        return sorted(
-            info.path[start:]
-            for info in self._looked_at(selector)
-            if info.type == pafs.FileType.File and PARTIAL not in info.path
-        )
+        try:
+            return sorted(
+                info.path[start:]
+                for info in self._looked_at(selector)
+                if info.type == pafs.FileType.File and PARTIAL not in info.path
+            )
+        except UnicodeDecodeError as error:
+            raise WordloomError(
+                f"The name of the file {error.object!r} in {self.location!r} is no UTF-8; rename it."
+            ) from error
 
     def folders(self) -> list[str]:
-        """The names of the folders directly below, sorted."""
+        """The names of the folders directly below, sorted; without `LOST` and those that are no UTF-8, which
+        are none of ours. Raises WordloomError where this is a file."""
         selector = pafs.FileSelector(self._path, allow_not_found=True, recursive=False)
-        return sorted(
-            info.base_name for info in self._looked_at(selector) if info.type == pafs.FileType.Directory
-        )
+        found = []
+        for info in self._looked_at(selector):
+            with contextlib.suppress(UnicodeDecodeError):
+                if info.type == pafs.FileType.Directory and info.base_name != LOST:
+                    found.append(info.base_name)
+        return sorted(found)
 
     def size(self, name: str) -> int:
         """Bytes of the file `name`; raises FileNotFoundError where there is none."""
@@ -145,7 +163,10 @@ class Folder:
 
     def open(self, name: str) -> pa.NativeFile:
         """The file for reading, seekable."""
-        return self._fs.open_input_file(self._full(name))
+        try:
+            return self._fs.open_input_file(self._full(name))
+        except PermissionError as error:
+            raise UnreadableError(_unreadable(error, f"{self.location}/{name}")) from error
 
     def read(self, name: str) -> bytes:
         with self.open(name) as stream:
@@ -227,10 +248,16 @@ class Folder:
         """Removes the file or the sub-folder `name`; one that is missing is fine."""
         full = self._full(name)
         kind = self._looked_at(full).type
-        if kind == pafs.FileType.Directory:
-            self._fs.delete_dir(full)
-        elif kind == pafs.FileType.File:
-            self._fs.delete_file(full)
+        try:
+            if kind == pafs.FileType.Directory:
+                self._fs.delete_dir(full)
+            elif kind == pafs.FileType.File:
+                self._fs.delete_file(full)
+        except PermissionError as error:
+            raise WordloomError(
+                f"May not delete {f'{self.location}/{name}'.rstrip('/')!r}; change its rights, and run the "
+                "same command again."
+            ) from error
 
     def sweep(self) -> None:
         """Removes the half-written files that killed writers left; for when nobody writes here any more."""
@@ -243,12 +270,18 @@ class Folder:
         return f"{self._path}/{name}" if name else self._path
 
     def _looked_at(self, what: str | pafs.FileSelector) -> Any:
-        """pyarrow's FileInfo. Raises WordloomError where a store cannot be reached."""
+        """pyarrow's FileInfo. Raises WordloomError where a store or a disk cannot be reached."""
         try:
             return self._fs.get_file_info(what)
+        except PermissionError as error:
+            raise UnreadableError(_unreadable(error, self.location)) from error
+        except NotADirectoryError as error:
+            raise WordloomError(f"{self.location!r} is a file and no folder; name a folder.") from error
         except OSError as error:
             if self.is_local:
-                raise
+                raise WordloomError(
+                    f"Cannot read {self.location!r}: {reason(error)}; name another place."
+                ) from error
             raise WordloomError(
                 f"Cannot reach {self.location!r}: {reason(error)}; check its name and your credentials."
             ) from error
@@ -273,6 +306,8 @@ def filesystem_of(location: str) -> tuple[pafs.FileSystem, str]:
     refuse_password(location)
     scheme, _, path = location.partition("://")
     before, query, behind = _parted(path)
+    if scheme in ("s3", "gs") and not before.partition("/")[0]:
+        raise UsageError(f"{location!r} names no bucket; write {scheme}://BUCKET/FOLDER.")
     path = f"{before.rstrip('/')}{behind}" if behind else before
     if scheme == "s3" and not query and (endpoint := os.environ.get("WORDLOOM_S3_ENDPOINT")):
         return pafs.S3FileSystem(endpoint_override=endpoint), path
@@ -373,6 +408,12 @@ def _parted(path: str) -> tuple[str, str, str]:
     """What stands before a query (``?name=value``), the query, and the names behind it."""
     match = re.fullmatch(r"(.*?)(\?[a-z_]+=[^/]*)(/.*)?", path, re.DOTALL)
     return (match[1], match[2], match[3] or "") if match else (path, "", "")
+
+
+def _unreadable(error: PermissionError, location: str) -> str:
+    """The sentence for what may not be read: pyarrow names what that is, in quotes, within its own."""
+    named = re.search(r"'(/.*?)'\.? ", str(error))
+    return f"May not read {named[1] if named else location!r}; change its rights, or name another place."
 
 
 def _mend(error: OSError, location: str) -> str | None:

@@ -15,7 +15,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from cluster.artefact import DRAFT, MAKING, PROGRESS, Artefact, Input, identity_of, settings_dict
-from cluster.errors import WordloomError
+from cluster.errors import UnreadableError, WordloomError
 from cluster.folder import Folder
 from cluster.manifest import RowTable
 from cluster.progress import duration, quantity, state
@@ -92,16 +92,25 @@ class Store:
         """All that was begun and is not published: a run that goes on now, or one that was stopped."""
         return [each for each in self._looked_at() if isinstance(each, Unfinished)]
 
-    def _looked_at(self) -> Iterator[Artefact | Unfinished]:
+    def unreadable(self) -> list[UnreadableError]:
+        """What keeps parts of it from being looked at."""
+        return [each for each in self._looked_at() if isinstance(each, UnreadableError)]
+
+    def _looked_at(self) -> Iterator[Artefact | Unfinished | UnreadableError]:
         """The folder itself may be an artefact, named as --output, and so may those below it."""
         places = [self.folder]
         for kind in self.folder.folders():
             if kind != MAKING:
                 child = self.folder.child(kind)
-                places += [child, *(child.child(name) for name in child.folders() if name != MAKING)]
+                try:
+                    places += [child, *(child.child(name) for name in child.folders() if name != MAKING)]
+                except UnreadableError as error:
+                    yield error
         for folder in places:
             try:
                 yield Artefact.open(folder)
+            except UnreadableError as error:
+                yield error
             except WordloomError:
                 if (begun := _json(folder, DRAFT)) is not None:
                     progress = _json(folder, f"{MAKING}/{PROGRESS}")
@@ -137,6 +146,8 @@ class Store:
             )
         for each in self.unfinished():
             below(each.inputs).add(Text(each.sentence(), "yellow", overflow="fold"))
+        for error in self.unreadable():
+            root.add(Text(str(error), "red", overflow="fold"))
         return root
 
 
@@ -171,7 +182,7 @@ def _line(*parts: tuple[str, str]) -> Text:
 def _json(folder: Folder, name: str) -> dict[str, Any] | None:
     try:
         value = folder.read_json(name)
-    except (OSError, ValueError):
+    except (OSError, ValueError, UnreadableError):
         return None
     return value if isinstance(value, dict) else None
 

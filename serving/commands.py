@@ -171,6 +171,7 @@ def status(options: Options) -> dict[str, Any]:
             {"kind": each.kind, "location": each.location, "progress": each.progress}
             for each in store.unfinished()
         ],
+        "unreadable": [str(error) for error in store.unreadable()],
     }
 
 

@@ -33,10 +33,13 @@ class Sorted:
 def sort(store: Store, keep: int) -> Sorted:
     """Parts a home, `keep` artefacts of each kind being kept for their age alone. Changes nothing.
 
-    Raises UsageError for a `keep` below 1, for then what is served now could go.
+    Raises UsageError for a `keep` below 1, for then what is served now could go, and UnreadableError where a
+    part of the home may not be read: nobody knows what that was made from.
     """
     if keep < 1:
         raise UsageError(f"--keep is {keep}; give at least 1, which is what is served.")
+    for error in store.unreadable():
+        raise error
     artefacts = store.artefacts()
     by_kind: dict[str, list[Artefact]] = {}
     for artefact in artefacts:

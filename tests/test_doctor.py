@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import subprocess
 import sys
@@ -99,6 +101,25 @@ def test_home_tells_what_it_holds(tmp_path: Path) -> None:
     finding = doctor.writable(tmp_path)
     assert finding.state == "ok"
     assert "2 finished artefacts, 1 unfinished" in finding.sentence
+
+
+def test_a_part_of_home_that_may_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lost+found").mkdir()
+    assert "holds 0 finished artefacts" in doctor.writable(tmp_path).sentence
+    (tmp_path / "corpus").mkdir()
+    scandir = os.scandir
+
+    def refuses(folder: str) -> object:
+        if Path(folder).name in ("corpus", "lost+found"):  # root may read anywhere
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuses)
+    finding = doctor.writable(tmp_path)
+    assert (finding.state, finding.sentence) == (
+        "warning",
+        f"May not read {tmp_path}/corpus; change the rights.",
+    )
 
 
 def test_a_home_with_foreign_files_is_a_warning(tmp_path: Path) -> None:

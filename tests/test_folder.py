@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from cluster import folder as folder_module
-from cluster.errors import UsageError, WordloomError
+from cluster.errors import UnreadableError, UsageError, WordloomError
 from cluster.folder import Folder
+from tests.closed import close
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_trace(tmp_path: Path) -> None:
@@ -72,3 +74,53 @@ def test_deleting_what_is_missing_is_fine(tmp_path: Path) -> None:
 def test_a_name_never_changes_the_bytes(tmp_path: Path) -> None:
     Folder(tmp_path).write("x.bz2", b"plain")  # pyarrow would compress by the name
     assert (tmp_path / "x.bz2").read_bytes() == b"plain"
+
+
+@pytest.mark.parametrize(
+    ("looks", "what"),
+    [
+        (lambda folder: folder.exists("shut/a"), "shut/a"),
+        (lambda folder: folder.size("shut/a"), "shut/a"),
+        (lambda folder: folder.read("shut/a"), "shut/a"),
+        (lambda folder: folder.delete("shut/a"), "shut/a"),
+        (lambda folder: folder.child("shut").names(), "shut"),
+        (lambda folder: folder.child("shut").folders(), "shut"),
+    ],
+)
+def test_what_may_not_be_read_is_one_sentence(
+    looks: Callable[[Folder], object], what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Folder(tmp_path).write("shut/a", b"x")
+    close(tmp_path / "shut", monkeypatch)
+    folder = Folder(tmp_path)
+    assert folder.folders() == ["shut"] and folder.exists("shut")
+    with pytest.raises(UnreadableError) as raised:
+        looks(folder)
+    assert str(raised.value) == f"May not read '{tmp_path}/{what}'; change its rights, or name another place."
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"mine")
+    folder = Folder(tmp_path / "file")
+    for looks in (folder.names, folder.folders):
+        with pytest.raises(WordloomError, match="is a file and no folder"):
+            looks()
+
+
+def test_names_that_are_no_utf8_are_said_and_no_folders_of_ours(tmp_path: Path) -> None:
+    latin = "caf\udce9"  # as Python spells a name in Latin-1
+    (tmp_path / latin).mkdir()
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "corpus").mkdir()
+    assert Folder(tmp_path).folders() == ["corpus"]
+    with pytest.raises(UsageError, match=r"'.*caf.udce9' is no UTF-8"):
+        Folder(tmp_path / latin)
+    (tmp_path / "corpus" / latin).write_bytes(b"mine")
+    with pytest.raises(WordloomError, match=r"corpus/caf.xe9' in .* is no UTF-8; rename it"):
+        Folder(tmp_path).names()
+
+
+@pytest.mark.parametrize("location", ["s3://", "gs://", "s3:///home"])
+def test_an_address_without_a_bucket_is_refused(location: str) -> None:
+    with pytest.raises(UsageError, match="names no bucket"):
+        Folder(location)

@@ -11,6 +11,7 @@ import pytest
 
 import wordloom
 from cluster.artefact import Artefact, Draft, Input
+from tests.closed import close
 
 
 def published(home: Path, kind: str, inputs: Mapping[str, Artefact | Input], **counts: Any) -> Artefact:
@@ -75,3 +76,44 @@ def test_what_a_run_began_stands_below_what_it_is_made_from(
     assert wordloom.main(["status", "--home", f"{tmp_path}/home"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "language-model" in line]
     assert line.startswith("    ") and "not finished" in line and begun.location in line
+
+
+def test_what_may_not_be_read_is_said_beside_what_may_and_stops_gc(
+    tmp_path: Path,
+    home: dict[str, Artefact],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shut = Path(home["old"].location)
+    sentence = f"May not read '{shut}/manifest.json'; change its rights, or name another place."
+    close(shut, monkeypatch)
+    assert wordloom.main(["status", "--home", f"{tmp_path}/home"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{tmp_path}/home  3 artefacts") and lines[-1] == f"└── {sentence}"
+    assert wordloom.main(["status", "--home", f"{tmp_path}/home", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["unreadable"] == [sentence]
+    for command in (["gc", "--home"], ["models", "list", "--models"]):
+        assert wordloom.main([*command, f"{tmp_path}/home"]) == 1
+        assert capsys.readouterr().err == f"wordloom: {sentence}\n"
+    assert shut.exists()
+    making = tmp_path / "home" / "corpus" / "b" / "making"
+    Folder(making).write_json("draft.json", {"kind": "corpus"})
+    Folder(making).write_json("progress.json", {})
+    close(making / "progress.json", monkeypatch)
+    assert wordloom.main(["status", "--home", f"{tmp_path}/home"]) == 0
+    assert f"(not finished) {making.parent}" in capsys.readouterr().out
+    close(making, monkeypatch)
+    assert wordloom.main(["status", "--home", f"{tmp_path}/home"]) == 0
+    assert f"└── May not read '{making}/draft.json';" in capsys.readouterr().out
+    close(tmp_path / "home" / "vectors", monkeypatch)
+    assert wordloom.main(["status", "--home", f"{tmp_path}/home"]) == 0
+    assert f"└── May not read '{tmp_path}/home/vectors';" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["status", "gc"])
+def test_a_home_that_is_a_file_is_one_sentence(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert wordloom.main([command, "--home", f"{tmp_path}/file"]) == 1
+    assert f"'{tmp_path}/file' is a file and no folder" in capsys.readouterr().err

@@ -35,6 +35,19 @@ def test_published_vectors_are_mapped_into_memory_and_the_same(tmp_path: Path) -
     np.testing.assert_array_equal(np.load(tmp_path / "vectors" / "vectors.npy"), TABLE)
 
 
+def test_a_table_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = published(tmp_path / "vectors")
+
+    def refuses(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")  # root may read anything
+
+    monkeypatch.setattr(np, "load", refuses)
+    with pytest.raises(WordloomError, match=r"^May not read '.*/vectors.npy'; change its rights"):
+        WordVectors.open(made)
+
+
 def test_a_damaged_table_is_one_sentence(tmp_path: Path) -> None:
     path = published(tmp_path / "vectors")
     for content in (b"\x93NUMPY rubbish", b""):

@@ -156,7 +156,9 @@ def test_the_driver_counts_the_losses(tmp_path: Path, monkeypatch: pytest.Monkey
     source.write_bytes(export(some_pages(60))[:-3000])
     dump = locate(source, tmp_path / "downloads")
     counted: list[tuple[str, float]] = []
-    monkeypatch.setattr(metrics, "increment", lambda name, value=1, labels=None: counted.append((name, value)))
+    monkeypatch.setattr(
+        metrics, "increment", lambda name, value=1, labels=None: counted.append((name, value))
+    )
     records = by_hand(dump, tmp_path / "corpus", SETTINGS, publish=False)
     assert len(records) > 1 and "ingest_losses" not in dict(counted)
     (tmp_path / "corpus" / "making" / "splits" / f"{records[-1].index:05d}.json").unlink()

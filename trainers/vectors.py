@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cluster.artefact import Artefact
-from cluster.errors import UsageError, WordloomError
+from cluster.errors import UnreadableError, UsageError, WordloomError
 from cluster.folder import FileRecord, Folder
 
 KIND = "vectors"
@@ -71,6 +71,10 @@ class WordVectors:
             table = artefact.folder.read_table(VOCABULARY)
             words = table["token"].to_pylist()
             counts = None if table["count"].null_count else table["count"].to_numpy()
+        except PermissionError as error:
+            raise UnreadableError(
+                f"May not read {f'{artefact.location}/{VECTORS}'!r}; change its rights."
+            ) from error
         except (OSError, EOFError, ValueError, KeyError, pa.ArrowInvalid) as error:
             raise WordloomError(
                 f"The vectors in {artefact.location!r} are damaged ({error}); make them again."

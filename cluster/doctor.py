@@ -52,7 +52,7 @@ def examine(
     `home` is the folder that the main job writes to, local or remote; `ports` are those of dashboard and
     serving; `lock` is the list of pinned versions, left out where there is none.
     """
-    findings = [python(), *installed(lock), memory(), processors(), shared_memory()]
+    findings = [python(), *installed(lock), memory(), processors(), shared_memory(), token()]
     if "://" not in os.fspath(home):
         folder = Path(home).expanduser().absolute()
         findings += [disk(folder), writable(folder)]
@@ -158,6 +158,22 @@ def shared_memory(size: int | None = None, device: Path = Path("/dev/shm")) -> F
             "give the container more (docker run --shm-size=2g).",
         )
     return Finding("shared memory", "ok", f"{_gib(size)} free in {device}.")
+
+
+def token() -> Finding:
+    """Whether Ray can keep its token, ``~/.ray/auth_token``, without which none of our own starts."""
+    if os.environ.get("RAY_AUTH_MODE") == "disabled" or os.environ.get("RAY_AUTH_TOKEN"):
+        return Finding("ray token", "ok", "The environment says how Ray authenticates.")
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    file = Path(path) if path else Path("~/.ray/auth_token").expanduser()
+    place = _existing(file)
+    needed = os.R_OK if place == file else os.W_OK | os.X_OK
+    if place.is_dir() == (place == file) or not os.access(place, needed):
+        mend = "RAY_AUTH_TOKEN_PATH" if path else "HOME"
+        return Finding(
+            "ray token", "failed", f"May not use {place} for Ray's token; set {mend} to another place."
+        )
+    return Finding("ray token", "ok", f"Ray keeps its token in {file}.")
 
 
 def disk(home: Path, free: int | None = None) -> Finding:

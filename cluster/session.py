@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -37,6 +38,8 @@ ENVIRONMENT = {
 # ... and only a Ray of our own: without "clusters", as Ray has it on a laptop's system, every server binds to
 # loopback; an address of 127.0.0.1 given to ray.init is replaced by the host's own.
 OWN_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# Why Ray could not write its token (~/.ray) or its session's files (/tmp/ray, RAY_TMPDIR).
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
 # What a submitted job was made with, as JSON: name -> version (cluster/submission.py).
 LIBRARIES = "WORDLOOM_LIBRARIES"
 
@@ -97,6 +100,12 @@ def session(
                 **arguments,
             )
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in UNWRITABLE and error.filename:
+            variable = "HOME" if ".ray" in Path(error.filename).parts else "RAY_TMPDIR"
+            raise WordloomError(
+                f"Ray cannot start: it cannot write {str(error.filename)!r} ({error.strerror}); set "
+                f"{variable} to a folder that you may write to."
+            ) from error
         # On a busy machine Ray gives up after 30 s, with a plain Exception.
         known = isinstance(error, ConnectionError | RuntimeError | ValueError | TimeoutError)
         if not known and "timed out" not in str(error):

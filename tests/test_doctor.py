@@ -22,7 +22,7 @@ def test_the_examination_covers_everything_and_each_finding_is_a_sentence(tmp_pa
     names = [finding.name for finding in findings]
     wanted = ["python", "memory", "cores", "disk", "home", "gpu"]
     assert set(wanted) <= set(names) and len(names) == len(set(names))
-    assert {"shared memory", "dashboard port", "serve port"} <= set(names)
+    assert {"shared memory", "ray token", "dashboard port", "serve port"} <= set(names)
     for finding in findings:
         assert finding.state in ("ok", "warning", "failed")
         assert finding.sentence.endswith((".", ")")) and "\n" not in finding.sentence
@@ -131,6 +131,24 @@ def test_a_home_that_is_a_file_fails(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     assert doctor.writable(tmp_path / "file" / "home").state == "failed"
     assert doctor.writable(tmp_path / "file").state == "failed"
+
+
+def test_a_token_that_ray_cannot_keep_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / ".ray" / "auth_token"
+    assert doctor.token() == Finding("ray token", "ok", f"Ray keeps its token in {file}.")
+    file.parent.mkdir()
+    file.write_text("secret")
+    assert doctor.token().state == "ok"
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", lambda *_: False)  # root may read and write anywhere
+        assert doctor.token().state == "failed" and "set HOME" in doctor.token().sentence
+    monkeypatch.setenv("HOME", str(file))
+    assert doctor.token().state == "failed" and f"May not use {file}" in doctor.token().sentence
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    assert doctor.token().state == "ok"
 
 
 def test_a_home_that_may_not_be_written_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

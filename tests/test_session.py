@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -34,6 +35,20 @@ def test_a_ray_that_does_not_come_up_is_a_sentence(error: Exception, monkeypatch
 
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(WordloomError, match=r"did not come up .*try again"), session("local"):
+        raise AssertionError("there is no session")
+
+
+@pytest.mark.parametrize(
+    ("file", "mend"), [("/root/.ray/auth_token", "set HOME to"), ("/tmp/ray/x", "set RAY_TMPDIR to")]
+)
+def test_what_ray_may_not_write_is_named_with_the_variable_that_moves_it(
+    file: str, mend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**_: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", file)
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(WordloomError, match=f"'{file}' .Permission denied.; {mend}"), session("local"):
         raise AssertionError("there is no session")
 
 

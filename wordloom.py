@@ -59,7 +59,7 @@ def ingest_wikipedia(source: str, output: str, **options: Any) -> Corpus:
     `source` and `output` and every keyword are options of that command with the same defaults
     (``namespaces=[0, 14]``, ``workers=2``, ``download=False`` for ``--no-download``); `settings` is a mapping
     of sections, ``{"ingest": {"tokeniser": "reference"}}``. Works within ``session()``, else with a Ray of
-    its own. Raises WordloomError with the value and the mend.
+    its own. Raises WordloomError with the value and the mend, and TypeError for a keyword that is no option.
     """
     return _ingest_here("wikipedia", source, output, options)
 
@@ -74,15 +74,15 @@ def ingest_text(source: str, output: str, **options: Any) -> Corpus:
 def _ingest_here(kind: str, source: str, output: str, given: Mapping[str, Any]) -> Corpus:
     from ingest.corpus import Corpus
 
-    arguments = ["ingest", kind, "--source", str(source), "--output", str(output), "--quiet"]
-    options = command_line().parse(arguments)
-    for name, value in given.items():
-        if name == "settings":
-            continue
-        if not hasattr(options, name) or name in ("command", "source", "output", "json", "debug", "dry_run"):
-            raise TypeError(f"ingest_{kind}() got an unexpected keyword argument {name!r}")
-        setattr(options, name, value)
-    ingest.commands.ingest(options, given.get("settings", {}))
+    line = command_line()
+    options = line.parse(["ingest", kind, "--source", str(source), "--output", str(output), "--quiet"])
+    keywords, sections = dict(given), given.get("settings") or {}
+    keywords.pop("settings", None)
+    if not isinstance(sections, Mapping) or not all(isinstance(each, Mapping) for each in sections.values()):
+        raise UsageError(f"settings is {sections!r}; give a mapping such as {{'ingest': {{'text': True}}}}.")
+    without = ("source", "output", "json", "debug", "dry_run", "set")
+    vars(options).update(line.keywords(f"ingest {kind}", keywords, without))
+    ingest.commands.ingest(options, sections)
     return Corpus.open(output)
 
 

@@ -10,9 +10,11 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cluster.errors import UsageError
 
 if TYPE_CHECKING:
     from cluster.artefact import Artefact
@@ -37,6 +39,7 @@ class CommandLine:
         self.parser = argparse.ArgumentParser(prog="wordloom", description=description)
         self._commands = self.parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
         self._nested: dict[str, Any] = {}
+        self._added: dict[str, argparse.ArgumentParser] = {}
         self._everywhere = _everywhere()
         self.home = _parent()
         self.home.add_argument(
@@ -97,6 +100,7 @@ class CommandLine:
                 "--preset", choices=presets, default=presets[-1], help=f"settings ({presets[-1]})"
             )
         made.set_defaults(command=run, **defaults)
+        self._added[name] = made
         return made
 
     def group(self, name: str, words: str) -> None:
@@ -112,6 +116,31 @@ class CommandLine:
             self.parser.print_help(sys.stderr)
             self.parser.exit(2)
         return self.parser.parse_args(given, namespace=Options(line=self))
+
+    def keywords(self, name: str, given: Mapping[str, Any], without: Collection[str]) -> dict[str, Any]:
+        """Keywords as values of the options of a command, each by the option's own rules; one that is None is
+        left out. Raises TypeError for a keyword that is no option or among `without`, and UsageError for a
+        value that the option does not take."""
+        parser, found = self._added[name], {}
+        options = {each.dest: each for each in parser._actions if each.dest not in (*without, "help")}
+        for keyword, value in given.items():
+            if keyword not in options:
+                raise TypeError(f"{name.replace(' ', '_')}() got an unexpected keyword argument {keyword!r}")
+            if value is None:
+                continue
+            flag, listed = options[keyword].nargs == 0, isinstance(value, list | tuple)
+            known = listed or isinstance(value, str | os.PathLike | int | float)
+            if not known or isinstance(value, bool) != flag:
+                takes = "True or False" if flag else "what the command line takes"
+                raise UsageError(f"{keyword} is {value!r}; it takes {takes}.")
+            # A list as `numbers` reads it; an empty one of namespaces is all of them.
+            text = (",".join(map(str, value)) or "all") if listed else str(value)
+            try:
+                found[keyword] = value if flag else parser._get_value(options[keyword], text)
+                parser._check_value(options[keyword], found[keyword])
+            except argparse.ArgumentError as error:
+                raise UsageError(f"{keyword} is {value!r}: {error.message}.") from error
+        return found
 
     def resolved(self, sections: Sections, preset: str = "fast") -> dict[str, Any]:
         """The frozen settings of every stage; a mistake in any of them is found before anything begins.

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray.exceptions import OutOfMemoryError
@@ -18,7 +19,8 @@ from ray.exceptions import OutOfMemoryError
 import serving.commands
 import wordloom
 from cluster.artefact import Draft, Input
-from cluster.errors import UsageError
+from cluster.errors import UsageError, WordloomError
+from ingest import commands as ingest_commands
 from trainers import commands, formats
 from trainers.vectors import WordVectors
 
@@ -322,3 +324,54 @@ def test_no_setting_is_infinite_and_no_seed_below_0(section: str) -> None:
         for value in [math.nan, math.inf] if float in (hint, *typing.get_args(hint)) else wrong:
             with pytest.raises(UsageError, match=f"{key}.* {value}.*; "):
                 settings(**{key: value})
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "sentence"),
+    [
+        ("preset", "referense", "preset is 'referense': invalid choice"),
+        ("workers", 0, "workers is 0: '0' is no number of 1 or more"),
+        ("workers", 2.5, "workers is 2.5: '2.5' is no number"),
+        ("workers", True, "workers is True; it takes what the command line takes"),
+        ("connections", -1, "connections is -1: "),
+        ("namespaces", ["a"], "is no list of numbers"),
+        ("download", "no", "download is 'no'; it takes True or False"),
+        ("home", {}, "home is {}; it takes what the command line takes"),
+        ("settings", {"ingest": None}, "settings is {'ingest': None}; give a mapping"),
+        ("settings", "mine.toml", "settings is 'mine.toml'; give a mapping"),
+        ("settings", {"ingset": {}}, "Unknown section 'ingset'"),
+    ],
+)
+def test_a_keyword_in_python_is_checked_as_its_option_is(
+    keyword: str, value: object, sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError) as raised:
+        wordloom.ingest_wikipedia("none", str(tmp_path / "made"), **{keyword: value})
+    assert sentence in str(raised.value)
+
+
+@pytest.mark.parametrize("keyword", ["colour", "kind", "line", "command", "help", "dry_run", "work"])
+def test_a_keyword_that_is_no_option_is_refused(keyword: str, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=rf"ingest_text\(\) got an unexpected keyword argument '{keyword}'"):
+        wordloom.ingest_text("none", str(tmp_path / "made"), **{keyword: True})
+
+
+def test_keywords_reach_the_command_as_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+
+    def ingest(*given: Any) -> None:
+        told.extend(given)
+        raise WordloomError("RAN")
+
+    monkeypatch.setattr(ingest_commands, "ingest", ingest)
+    keywords: dict[str, Any] = {"workers": 3, "namespaces": [0, 14], "download": False, "connections": None}
+    with pytest.raises(WordloomError, match="RAN"):
+        wordloom.ingest_wikipedia("s", "o", **keywords, home=tmp_path, settings={"ingest": {"text": True}})
+    options, sections = told
+    assert (options.source, options.output, options.quiet, options.preset) == ("s", "o", True, "fast")
+    assert (options.workers, options.namespaces, options.download) == (3, [0, 14], False)
+    assert (options.connections, options.home) == (None, str(tmp_path))
+    assert sections == {"ingest": {"text": True}}
+    with pytest.raises(WordloomError, match="RAN"):
+        wordloom.ingest_wikipedia("s", "o", namespaces=[])
+    assert told[-2].namespaces == []  # all

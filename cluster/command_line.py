@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cluster.settings import Sections
 
 HOME = ".wordloom"
+PLACES = ("DIR", "FILE", "FILE.toml", "PATH", "S")  # how help calls what is a file or a folder
 
 
 class CommandLine:
@@ -116,6 +117,15 @@ class CommandLine:
             self.parser.print_help(sys.stderr)
             self.parser.exit(2)
         return self.parser.parse_args(given, namespace=Options(line=self))
+
+    def places(self) -> dict[str, str]:
+        """The options of all commands that name a file or a folder: attribute -> how a person writes it."""
+        return {
+            each.dest: (each.option_strings or [str(each.metavar)])[0]
+            for parser in self._added.values()
+            for each in parser._actions
+            if each.metavar in PLACES
+        }
 
     def keywords(self, name: str, given: Mapping[str, Any], without: Collection[str]) -> dict[str, Any]:
         """Keywords as values of the options of a command, each by the option's own rules; one that is None is

@@ -23,23 +23,17 @@ from pathlib import Path
 from typing import Any
 
 from cluster.artefact import libraries
+from cluster.command_line import Options
 from cluster.errors import UsageError, WordloomError
-from cluster.folder import refuse_password
+from cluster.folder import reason, refuse_password
 from cluster.session import ENVIRONMENT, LIBRARIES
+from cluster.settings import read_assignments
 
 PROGRAM = Path(__file__).resolve().parent.parent
 PACKAGES = ("cluster", "ingest", "trainers", "serving")
 DASHBOARD = "http://127.0.0.1:8265"
-PLACES = (
-    "home",
-    "output",
-    "models",
-    "source",
-    "corpus",
-    "vocabulary",
-    "vectors",
-    "model",
-)  # options with one
+# Settings that name a file.
+FILES = {"embeddings": ("judged_pairs",), "serving": ("api_keys_file", "state_keys_file")}
 SIGINT_CODE = 130
 # Seconds that a stopped job has for its last checkpoint and for shutting Serve down; Ray's own default is 3.
 STOPPING = {"RAY_JOB_STOP_WAIT_TIME_S": "60"}
@@ -55,20 +49,33 @@ def address_of(given: str | None) -> str:
     return address.rstrip("/")
 
 
-def check_places(options: Any) -> None:
-    """Refuses options of a job whose files would lie in the job's own folder, which goes with it."""
-    for name in PLACES:
-        value = getattr(options, name, None)
-        if isinstance(value, str):
-            refuse_password(value)  # a job's command is shown to whoever lists the jobs
-        if not isinstance(value, str) or "://" in value or os.path.isabs(value):  # noqa: PTH117 (may be a URL)
+def check_places(options: Options) -> None:
+    """Refuses options of a job whose files would lie in the job's own folder, which holds the program alone
+    and is gone after it."""
+    for name, value in _places(options):
+        refuse_password(value)  # a job's command is shown to whoever lists the jobs
+        if "://" in value or os.path.isabs(value):  # noqa: PTH117 (may be a URL)
             continue
-        if name == "source" and ":" in value:  # a wiki of the dump site
+        if name == "--source" and ":" in value:  # a wiki of the dump site
             continue
         raise UsageError(
-            f"--{name} is {value!r}, below the job's own folder, which is gone after the job; give an "
+            f"{name} is {value!r}, below the job's own folder, which is gone after the job; give an "
             "absolute path on a file system that all nodes share, or s3:// or gs://."
         )
+
+
+def _places(options: Options) -> Iterator[tuple[str, str]]:
+    """Each file or folder that a command is told, behind the name of what tells it."""
+    for dest, name in options.line.places().items():
+        value = getattr(options, dest, None)
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, str):
+                yield name, each
+    assigned = read_assignments(options.set, options.line.sections)
+    for section, keys in FILES.items():
+        for key in keys:
+            if value := assigned.get(section, {}).get(key):
+                yield f"--set {section}.{key}", str(value)
 
 
 @contextlib.contextmanager
@@ -129,15 +136,22 @@ class Jobs:
     def submit(
         self, command: Sequence[str], *, install: bool = False, variables: Mapping[str, str] | None = None
     ) -> str:
-        """Sends ``wordloom COMMAND`` and returns the job's id at once."""
+        """Sends ``wordloom COMMAND`` and returns the job's id at once. Raises WordloomError where the program
+        cannot be packed."""
         name = job_id(command)
-        with packed() as folder, self._said():
-            self._client.submit_job(
-                entrypoint=shlex.join(["python", "-m", "wordloom", *command]),
-                submission_id=name,
-                runtime_env=runtime_environment(folder, install=install, variables=variables or {}),
-                metadata={"command": shlex.join(command)},
-            )
+        try:
+            with packed() as folder, self._said():
+                self._client.submit_job(
+                    entrypoint=shlex.join(["python", "-m", "wordloom", *command]),
+                    submission_id=name,
+                    runtime_env=runtime_environment(folder, install=install, variables=variables or {}),
+                    metadata={"command": shlex.join(command)},
+                )
+        except OSError as error:
+            raise WordloomError(
+                f"The program cannot be packed ({reason(error)}); see that there is room in the folder for "
+                "temporary files (TMPDIR) and that you may write to it."
+            ) from error
         return name
 
     def follow(self, name: str, say: Callable[[str], object]) -> int:
@@ -202,13 +216,16 @@ class Jobs:
 
     @contextlib.contextmanager
     def _said(self) -> Iterator[None]:
-        """Turns what goes wrong on the way into a sentence."""
+        """Turns what goes wrong on the way into a sentence; what goes wrong here, as our output, stays."""
         from aiohttp import ClientError
         from ray.exceptions import AuthenticationError
+        from requests import RequestException
 
         try:
             yield
-        except (ConnectionError, ClientError, OSError) as error:
+        except BrokenPipeError:
+            raise
+        except (ConnectionError, TimeoutError, ClientError, RequestException) as error:
             raise WordloomError(
                 f"The dashboard at {self.address} cannot be reached ({type(error).__name__}); check "
                 "--address, and that the cluster's head runs."

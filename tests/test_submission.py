@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,7 +67,32 @@ def test_no_two_jobs_have_one_id() -> None:
         (["serve", "--models", "home"], "--models is 'home', below"),
         (["run", "--home", "s3://key:hidden@b/h"], "The address of s3://b has a password in it"),
         ([], "There is no command to submit"),
-        (["run", "--home", "/h", "--set", "x"], "RAN"),
+        (["run", "--home", "/h", "--settings", "my.toml"], "--settings is 'my.toml', below"),
+        (["run", "--home", "/h", "--set", "x"], "--set 'x' has not the form"),
+        (
+            ["run", "--home", "/h", "--set", "embeddings.judged_pairs=pairs.tsv"],
+            "--set embeddings.judged_pairs is 'pairs.tsv', below",
+        ),
+        (
+            ["serve", "--models", "/h", "--set", "serving.api_keys_file=keys"],
+            "--set serving.api_keys_file is 'keys', below",
+        ),
+        (
+            ["train", "sentiment", "--corpus", "/c", "--output", "/o", "--teacher", "t"],
+            "--teacher is 't', below",
+        ),
+        (
+            ["predict", "sentiment", "--model", "/m", "--output", "/o", "--input", "i"],
+            "--input is 'i', below",
+        ),
+        (["evaluate", "vectors", "--vectors", "/v", "--data", "/d", "e"], "--data is 'e', below"),
+        (["import", "vectors", "v.txt", "--output", "/o"], "FILE is 'v.txt', below"),
+        (["report", "folder"], "DIR is 'folder', below"),
+        (["compare", "/a", "b"], "DIR is 'b', below"),
+        (
+            ["run", "--home", "/h", "--source", "enwiki:latest", "--set", "embeddings.judged_pairs=/p"],
+            "RAN",
+        ),
     ],
 )
 def test_what_could_not_work_is_refused_before_anything_is_sent(
@@ -145,6 +171,26 @@ def test_the_output_comes_once_over_a_broken_connection_and_the_exit_code_is_the
     said: list[str] = []
     assert jobs.follow("job", said.append) == exits
     assert "".join(said) == f"one\ntwo\nthree\nlast\n{more}"
+
+
+def test_output_that_nobody_reads_any_more_is_no_dashboard_that_cannot_be_reached() -> None:
+    def say(text: str) -> None:
+        raise BrokenPipeError  # as to `head`
+
+    jobs: Any = submission.Jobs.__new__(submission.Jobs)
+    jobs.address, jobs._client = "http://x", Cluster("SUCCEEDED", 0)
+    with pytest.raises(BrokenPipeError):
+        jobs.follow("job", say)
+
+
+def test_a_program_that_cannot_be_packed_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def copies(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(submission.shutil, "copytree", copies)
+    jobs: Any = submission.Jobs.__new__(submission.Jobs)
+    with pytest.raises(WordloomError, match=r"cannot be packed \(.*No space left on device\); see"):
+        jobs.submit(["run"])
 
 
 def test_a_failed_job_is_the_commands_exit_code(

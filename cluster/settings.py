@@ -53,6 +53,8 @@ def read_file(path: str | Path, known: Iterable[str]) -> Sections:
         raise UsageError(
             f"Cannot read settings {str(path)!r}: {error.strerror}; check --settings."
         ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"Settings {str(path)!r} are no UTF-8 ({error}); save them as UTF-8.") from error
     try:
         loaded = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

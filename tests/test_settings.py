@@ -80,6 +80,9 @@ def test_a_file_is_checked(tmp_path: Path) -> None:
     path.write_text("[embedding]\nx = 1\n")
     with pytest.raises(UsageError, match="nearest known one is 'embeddings'"):
         settings.read_file(path, SECTIONS)
+    path.write_bytes("[ingest]\nlanguage = 'é'\n".encode("latin-1"))
+    with pytest.raises(UsageError, match="are no UTF-8"):
+        settings.read_file(path, SECTIONS)
     path.write_text("= 1")
     with pytest.raises(UsageError, match="no TOML"):
         settings.read_file(path, SECTIONS)

@@ -34,6 +34,7 @@ BEAT = 10.0  # seconds between two signs of life
 PATIENCE = 30.0  # seconds without one after which an owner on another machine counts as dead
 POLL = 0.5
 WANTS, HAS = "wants", "has"
+SAID = {"state", "host", "machine", "process", "began"}  # what others read in a claim
 
 
 class Claim:
@@ -102,9 +103,11 @@ class Claim:
         for name in self._folder.names():
             if name != self._owner:
                 try:
-                    found[name] = self._folder.read_json(name)
+                    said = self._folder.read_json(name)
                 except (OSError, ValueError):
                     continue  # withdrawn since it was listed
+                if isinstance(said, dict) and said.keys() >= SAID and isinstance(said["process"], int):
+                    found[name] = said  # else it is no claim
         return found
 
     def _write(self, state: str) -> None:

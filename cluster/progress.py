@@ -149,7 +149,7 @@ class Stage:
 def show(*shown: RenderableType, stream: TextIO) -> None:
     """Prints tables and trees: in colours and as wide as it is on a terminal, else plain and wide enough for
     paths."""
-    console = Console(file=stream, highlight=False)
+    console = _Console(file=stream, highlight=False)
     if not console.is_terminal:
         console.width = WIDTH
     console.print(*shown, sep="\n")
@@ -165,6 +165,11 @@ def table(
     for row in rows:
         made.add_row(*map(Text, row))
     return made
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # rich would end the program
 
 
 class _DoneColumn(ProgressColumn):

@@ -5,6 +5,7 @@ So an artefact is found by what it is made from, and two settings of one stage l
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,13 @@ from cluster.manifest import RowTable
 from cluster.progress import duration, quantity, state
 
 SILENT = 60.0  # seconds without a word after which a run counts as stopped
-SOURCES = ("dump", "text", "abstracts", "url")  # inputs that are no artefacts
+# Inputs that are no artefacts; those of a sample, kind "package", would be too many to draw.
+SOURCES = ("dump", "text", "abstracts", "file", "vectors-file")
+# What a run that is under way notes as numbers.
+PROGRESS_NUMBERS = (
+    *("at", "began", "bytes", "done", "done_before"),
+    *("pages", "pages_before", "splits", "finished_splits"),
+)
 # The counts by which an artefact is known, over all kinds.
 FIRST = (
     "pages",
@@ -113,9 +120,9 @@ class Store:
                 yield error
             except WordloomError:
                 if (begun := _json(folder, DRAFT)) is not None:
-                    progress = _json(folder, f"{MAKING}/{PROGRESS}")
-                    inputs = tuple((begun.get("inputs") or {}).values())
-                    yield Unfinished(str(begun.get("kind")), folder.location, progress, inputs)
+                    inputs = begun.get("inputs")
+                    identities = tuple(map(str, inputs.values())) if isinstance(inputs, dict) else ()
+                    yield Unfinished(str(begun.get("kind")), folder.location, _progress(folder), identities)
 
     def tree(self, served: Collection[str] = ()) -> Tree:
         """The lineage as a tree: below each source what was read from it, below each artefact what was made
@@ -185,6 +192,15 @@ def _json(folder: Folder, name: str) -> dict[str, Any] | None:
     except (OSError, ValueError, UnreadableError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _progress(folder: Folder) -> dict[str, Any] | None:
+    """What a run notes of itself; None where it is none of ours."""
+    said = _json(folder, f"{MAKING}/{PROGRESS}")
+    if said is None or not {"source", "host", *PROGRESS_NUMBERS} <= said.keys():
+        return None
+    numbers = [said[name] for name in PROGRESS_NUMBERS]
+    return said if all(isinstance(each, int | float) and math.isfinite(each) for each in numbers) else None
 
 
 def figures(artefact: Artefact) -> str:

@@ -35,6 +35,12 @@ def elsewhere(folder: Path, count: int = 0, state: str = "has") -> None:
     Folder(folder / "making" / "claims").write("0.json", json.dumps(said).encode())
 
 
+@pytest.mark.parametrize("said", [[], {}, {"state": "has", "process": 7}, "has"])
+def test_a_file_that_is_no_claim_is_nobodys(said: object, tmp_path: Path) -> None:
+    Folder(tmp_path / "a" / "making" / "claims").write_json("0.json", said)
+    assert draft(tmp_path / "a").published is None
+
+
 OTHER = """
 import sys, time
 from cluster.artefact import Draft

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import math
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,10 @@ import pytest
 
 import wordloom
 from cluster.artefact import Artefact, Draft, Input
+from cluster.folder import Folder
+from cluster.store import PROGRESS_NUMBERS, SOURCES
 from tests.closed import close
+from tests.test_house import MODULES
 
 
 def published(home: Path, kind: str, inputs: Mapping[str, Artefact | Input], **counts: Any) -> Artefact:
@@ -76,6 +84,48 @@ def test_what_a_run_began_stands_below_what_it_is_made_from(
     assert wordloom.main(["status", "--home", f"{tmp_path}/home"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "language-model" in line]
     assert line.startswith("    ") and "not finished" in line and begun.location in line
+
+
+@pytest.mark.parametrize(
+    ("draft", "progress"),
+    [
+        ({"kind": "corpus", "inputs": ["a"]}, {}),
+        ({"kind": "corpus", "inputs": {"dump": ["a"]}}, {"at": 1.0}),
+        ({}, {**dict.fromkeys(PROGRESS_NUMBERS, 1), "source": "s", "host": "h", "at": "yesterday"}),
+        ({}, {**dict.fromkeys(PROGRESS_NUMBERS, 1), "source": "s", "host": "h", "at": math.inf}),
+    ],
+)
+def test_what_is_no_note_of_ours_is_left_out(
+    draft: object, progress: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Folder(tmp_path).write_json("corpus/a/making/draft.json", draft)
+    Folder(tmp_path).write_json("corpus/a/making/progress.json", progress)
+    assert wordloom.main(["status", "--home", str(tmp_path)]) == 0
+    assert f"(not finished) {tmp_path}/corpus/a" in capsys.readouterr().out
+
+
+def test_every_source_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = {
+        node.args[0].value
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Input"
+        if node.args and isinstance(node.args[0], ast.Constant)
+    }
+    assert kinds == {*SOURCES, "package"}
+    published(tmp_path, "sequences", {"letters": Input("file", "f" * 64, "/letter.data")}, sequences=3)
+    assert wordloom.main(["status", "--home", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == f"└── file  {'f' * 16}  /letter.data" and "sequences" in lines[2]
+
+
+def test_a_reader_that_goes_away_ends_status_well(tmp_path: Path, home: dict[str, Artefact]) -> None:
+    command = [sys.executable, "-m", "wordloom", "status", "--home", f"{tmp_path}/home"]
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_what_may_not_be_read_is_said_beside_what_may_and_stops_gc(

@@ -36,7 +36,7 @@ from typing import Any
 
 from cluster.claim import CLAIMS, take
 from cluster.errors import WordloomError
-from cluster.folder import FileRecord, Folder
+from cluster.folder import FileRecord, Folder, reason
 from cluster.manifest import FORMAT, Input, Manifest
 from cluster.probe import PROBES
 
@@ -311,6 +311,10 @@ def _published(folder: Folder) -> Artefact | None:
         value = folder.read_json(MANIFEST)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise WordloomError(
+            f"{folder.location}/{MANIFEST} cannot be read ({reason(error)}); see who may read it."
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise WordloomError(
             f"{folder.location}/{MANIFEST} is damaged ({error}); delete the folder and run the command again."

@@ -15,7 +15,7 @@ from typing import Any
 from rich.text import Text
 from rich.tree import Tree
 
-from cluster.artefact import DRAFT, MAKING, PROGRESS, Artefact, Input, identity_of, settings_dict
+from cluster.artefact import DRAFT, MAKING, MANIFEST, PROGRESS, Artefact, Input, identity_of, settings_dict
 from cluster.errors import UnreadableError, WordloomError
 from cluster.folder import Folder
 from cluster.manifest import RowTable
@@ -76,6 +76,14 @@ class Unfinished:
         )
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """A folder that may not be read, or whose manifest is damaged or of a newer format; `sentence` says which."""
+
+    location: str
+    sentence: str
+
+
 class Store:
     """The artefacts below one folder on any file system that pyarrow knows."""
 
@@ -99,11 +107,11 @@ class Store:
         """All that was begun and is not published: a run that goes on now, or one that was stopped."""
         return [each for each in self._looked_at() if isinstance(each, Unfinished)]
 
-    def unreadable(self) -> list[UnreadableError]:
-        """What keeps parts of it from being looked at."""
-        return [each for each in self._looked_at() if isinstance(each, UnreadableError)]
+    def unreadable(self) -> list[Unreadable]:
+        """All that cannot be looked at, and all with a manifest that cannot be read."""
+        return [each for each in self._looked_at() if isinstance(each, Unreadable)]
 
-    def _looked_at(self) -> Iterator[Artefact | Unfinished | UnreadableError]:
+    def _looked_at(self) -> Iterator[Artefact | Unfinished | Unreadable]:
         """The folder itself may be an artefact, named as --output, and so may those below it."""
         places = [self.folder]
         for kind in self.folder.folders():
@@ -112,14 +120,16 @@ class Store:
                 try:
                     places += [child, *(child.child(name) for name in child.folders() if name != MAKING)]
                 except UnreadableError as error:
-                    yield error
+                    yield Unreadable(child.location, str(error))
         for folder in places:
             try:
                 yield Artefact.open(folder)
             except UnreadableError as error:
-                yield error
-            except WordloomError:
-                if (begun := _json(folder, DRAFT)) is not None:
+                yield Unreadable(folder.location, str(error))
+            except WordloomError as error:
+                if folder.exists(MANIFEST):
+                    yield Unreadable(folder.location, str(error))
+                elif (begun := _json(folder, DRAFT)) is not None:
                     inputs = begun.get("inputs")
                     identities = tuple(map(str, inputs.values())) if isinstance(inputs, dict) else ()
                     yield Unfinished(str(begun.get("kind")), folder.location, _progress(folder), identities)
@@ -153,8 +163,8 @@ class Store:
             )
         for each in self.unfinished():
             below(each.inputs).add(Text(each.sentence(), "yellow", overflow="fold"))
-        for error in self.unreadable():
-            root.add(Text(str(error), "red", overflow="fold"))
+        for broken in self.unreadable():
+            root.add(Text(broken.sentence, "red", overflow="fold"))
         return root
 
 

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from cluster.command_line import CommandLine, Options, load_tensorflow, positive
+from cluster.errors import WordloomError
 
 SECTIONS = {"serving": "serving.settings:ServingSettings"}
 PRESETS: dict[str, str] = {}
@@ -110,7 +111,8 @@ def promote(options: Options) -> dict[str, Any]:
 
     model, gates = promotion.promote(options.models, options.name)
     options.say(*(f"✓ {gate.name}: {gate.sentence}" for gate in gates))
-    options.say(f"{model.name} is served now; `wordloom models rollback` undoes it.")
+    undo = "; `wordloom models rollback` undoes it" if promotion.earlier(options.models, model) else ""
+    options.say(f"{model.name} is served now{undo}.")
     return {"model": model.described(), "gates": [vars(gate) for gate in gates]}
 
 
@@ -159,19 +161,23 @@ def status(options: Options) -> dict[str, Any]:
     from serving import models
 
     store = Store(options.home)
-    served = models.served(store.folder)
+    artefacts, served = store.artefacts(), set[str]()
+    try:
+        served = models.served(store.folder, artefacts)
+    except WordloomError as error:  # a damaged record: the artefacts are shown all the same
+        options.say(str(error))
     if not store.folder.exists():
         options.say(f"{options.home}: nothing yet; `wordloom run` begins.")
     elif not options.json:
         options.show(store.tree(served))
     return {
         "home": store.folder.location,
-        "artefacts": [summary(each) | {"served": each.identity in served} for each in store.artefacts()],
+        "artefacts": [summary(each) | {"served": each.identity in served} for each in artefacts],
         "unfinished": [
             {"kind": each.kind, "location": each.location, "progress": each.progress}
             for each in store.unfinished()
         ],
-        "unreadable": [str(error) for error in store.unreadable()],
+        "unreadable": [vars(each) for each in store.unreadable()],
     }
 
 

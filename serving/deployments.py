@@ -32,6 +32,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.artefact import Artefact
 from cluster.errors import UsageError, WordloomError
+from cluster.folder import Folder
 from cluster.settings import resolve
 from serving import application, models
 from serving.application import PREFIXES
@@ -209,7 +210,9 @@ def start(source: str | Mapping[str, Model], settings: ServingSettings = applica
         except (RuntimeError, RayServeException) as error:
             reasons = _reasons()
             stop()
-            raise WordloomError(f"Serving {place!r} did not come up: {reasons or error}") from error
+            raise WordloomError(
+                f"Serving {place!r} did not come up: {reasons or _last_line(error)}"
+            ) from error
     except KeyboardInterrupt:  # a cluster that outlives this process would serve on
         stop()
         raise
@@ -221,8 +224,14 @@ def start(source: str | Mapping[str, Model], settings: ServingSettings = applica
 def switch(served: Served, found: Mapping[str, Model]) -> Served:
     """Serves other versions at the same address, without a failed request: each new replica answers before
     an old one goes. Returns when all new ones answer; the old ones stay where one does not load, which
-    raises WordloomError, and do so too where their own files cannot be read any more."""
-    wanted = {kind: model for kind, model in found.items() if kind in CORES}
+    raises WordloomError, and do so too where their own files cannot be read any more. The kind that holds
+    ``/`` cannot go: Serve keeps a prefix with its application."""
+    root = next(iter(served.models))
+    if root not in found:
+        raise WordloomError(
+            f"The kind {root!r} holds the server's first address and cannot go while it runs; start it anew."
+        )
+    wanted = {kind: found[kind] for kind in dict.fromkeys((root, *found)) if kind in CORES}
     try:
         serve.run_many(targets(wanted, served.settings, served.keys))
     except (RuntimeError, RayServeException) as error:
@@ -231,7 +240,7 @@ def switch(served: Served, found: Mapping[str, Model]) -> Served:
         with contextlib.suppress(RuntimeError, RayServeException):
             serve.run_many(targets(served.models, served.settings, served.keys))
         raise WordloomError(
-            f"The new version did not come up, the old one is served on: {reasons or error}"
+            f"The new version did not come up, the old one is served on: {reasons or _last_line(error)}"
         ) from error
     for kind in set(served.models) - set(wanted):
         serve.delete(kind)
@@ -276,10 +285,13 @@ def from_folder(arguments: Mapping[str, Any]) -> serve.Application:
     if given:
         raise UsageError(f"Unknown arguments {sorted(given)}; there are models, kind, prefix and settings.")
     settings = resolve(ServingSettings, "serving", chosen)
+    followed = models.last(models.chosen(Folder(folder)))
     found = {name: model for name, model in models.find(folder).items() if name in CORES}
     if kind not in found:
         raise WordloomError(f"There is no model of kind {kind!r} in {folder!r}; found {', '.join(found)}.")
     keys = Keys.find(settings.state_keys_file, settings.api_keys_file)
+    with contextlib.suppress(WordloomError, OSError):  # a folder that may only be read is served, too
+        models.note(Folder(folder), found, followed, "Serve's configuration file")
     return bind(kind, found, settings, prefix, keys)
 
 
@@ -335,6 +347,11 @@ def _refuse_another_serve() -> None:
         "Ray Serve already runs in this cluster, at an address of its own; end it (`serve shutdown`) or join "
         "another cluster."
     )
+
+
+def _last_line(error: Exception) -> str:
+    """What an error says at its end: Serve's hold whole tracebacks."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def _reasons() -> str:

@@ -1,8 +1,8 @@
 """What a home may lose: artefacts that no model to be served, and nothing recent, was made from.
 
-Kept are what is served, the newest few artefacts of each kind, the last few versions of each kind that were
-promoted (so a rollback still finds them), what unfinished runs begin from, and all that any of these were
-made from. Downloads and what is not ours are not touched.
+Kept are what is served now, the newest few artefacts of each kind, the last few versions of each kind that
+were promoted (so a rollback still finds them), what unfinished runs begin from, and all that any of these
+were made from. Downloads and what is not ours are not touched.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cluster import report
 from cluster.artefact import MANIFEST, Artefact
-from cluster.errors import UsageError
+from cluster.errors import UsageError, WordloomError
 from cluster.store import Store
 from serving import models
 
@@ -33,13 +33,15 @@ class Sorted:
 def sort(store: Store, keep: int) -> Sorted:
     """Parts a home, `keep` artefacts of each kind being kept for their age alone. Changes nothing.
 
-    Raises UsageError for a `keep` below 1, for then what is served now could go, and UnreadableError where a
-    part of the home may not be read: nobody knows what that was made from.
+    Raises UsageError for a `keep` below 1, for then what a server would begin with could go, and
+    WordloomError where an artefact cannot be read: what it was made from is not known then.
     """
     if keep < 1:
-        raise UsageError(f"--keep is {keep}; give at least 1, which is what is served.")
-    for error in store.unreadable():
-        raise error
+        raise UsageError(f"--keep is {keep}; give at least 1, which is what a server would begin with.")
+    for unreadable in store.unreadable():
+        raise WordloomError(
+            f"Nothing is freed, for what this was made from is not known: {unreadable.sentence}"
+        )
     artefacts = store.artefacts()
     by_kind: dict[str, list[Artefact]] = {}
     for artefact in artefacts:
@@ -47,7 +49,7 @@ def sort(store: Store, keep: int) -> Sorted:
     wanted = {each.identity for listed in by_kind.values() for each in listed[-keep:]}
     for versions in models.chosen(store.folder).values():
         wanted |= set(versions[-keep:])
-    wanted |= models.served(store.folder)
+    wanted |= models.served(store.folder, artefacts)
     for run in store.unfinished():
         wanted |= set(run.inputs)
     wanted = _with_lineage(wanted, artefacts)

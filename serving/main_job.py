@@ -6,7 +6,6 @@ same command does nothing twice and goes on where it was stopped.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cluster.artefact import Artefact
-from cluster.errors import UsageError, WordloomError
+from cluster.errors import UsageError
 from cluster.folder import Folder
 from cluster.progress import Reporter, duration, nearby, program, quantity, table
 from cluster.report import FILE as REPORT
@@ -29,7 +28,8 @@ from ingest.dump import Dump, locate
 from ingest.vocabulary import KIND as VOCABULARY
 from ingest.vocabulary import OUTPUT_VERSION as VOCABULARY_VERSION
 from ingest.vocabulary import cut_vocabulary
-from serving.models import Model, both_ways, find, together
+from serving.following import follow
+from serving.models import KINDS, Model, both_ways, chosen, find, last, names
 from serving.profile import prepare
 from serving.settings import ServingSettings, free_port
 
@@ -71,6 +71,7 @@ def run(
     with ExitStack() as stack:
         with journal.stage("start of Ray"):
             running = stack.enter_context(session(address, cpus=cores(workers), home=home))
+            _check_cores(len(KINDS), serving, running, reporter)
         with journal.stage("ingest"):
             corpus = _ingested(dump, store, settings, workers, reporter)
             place = store.place(VOCABULARY, VOCABULARY_VERSION, {"corpus": corpus}, settings["vocabulary"])
@@ -83,16 +84,17 @@ def run(
             models = _trained(ground, store, settings, workers, device, reporter)
         with journal.stage("serving"):
             # What this run made or found, though the home may hold newer ones by now.
-            chosen = both_ways({made.kind: Model.of(made) for made in models}, models)
-            served = stack.enter_context(_served(chosen, settings, reporter))
+            followed = last(chosen(store.folder))
+            made_here = both_ways({made.kind: Model.of(made) for made in models}, models)
+            served = stack.enter_context(_served(made_here, settings, reporter))
             answers = _asked(served.url, reporter)
             if stay:
                 _say_addresses(served, running, reporter)
         made = (*ground.values(), *models)
         _summary(made, journal, reporter)
         if stay:
-            reporter.say(f"Serving until Ctrl-C. {_took(began)}")
-            _wait()
+            word = f"Serving until Ctrl-C. {_took(began)}"
+            follow(served, store.folder, followed, serving.watch_seconds, reporter, word)
         with journal.stage("shutdown"):
             stack.close()
     if not stay:
@@ -109,14 +111,17 @@ def run(
 
 def serve(settings: Settings, *, models: str, address: str | None, reporter: Reporter) -> dict[str, Any]:
     """Serves the models below a folder until Ctrl-C, and switches to what is promoted meanwhile."""
-    find(models)  # a folder without models is said before Ray starts, as a port that is taken
+    followed = last(chosen(Folder(models)))  # before what is served is looked for: none is missed
+    found = find(models)  # a folder without models is said before Ray starts, as a port that is taken
     serving: ServingSettings = settings["serving"]
     free_port(serving.host, serving.port)
     prepare(serving.profile, address, serving.most, serving.replicas)
-    with session(address) as running, _served(models, settings, reporter) as served:
-        _say_addresses(served, running, reporter)
-        reporter.say("Serving until Ctrl-C.")
-        _follow(served, models, settings["serving"].watch_seconds, reporter)
+    with session(address) as running:
+        _check_cores(len(found), serving, running, reporter)
+        with _served(models, settings, reporter) as served:
+            _say_addresses(served, running, reporter)
+            word = "Serving until Ctrl-C."
+            follow(served, Folder(models), followed, serving.watch_seconds, reporter, word)
     return {"url": served.url}
 
 
@@ -199,13 +204,31 @@ def _trained(
     return train_all(planned, workers, device, reporter)
 
 
+def _check_cores(kinds: int, serving: ServingSettings, running: Session, reporter: Reporter) -> None:
+    """Raises UsageError where replicas want more cores than a Ray of our own has: Serve would wait for them
+    without end or word, as it does in a cluster, which may grow."""
+    wanted = round(kinds * serving.replicas * serving.replica_cpus, 4)
+    said = (
+        f"{kinds} kinds of models, serving.replicas = {serving.replicas} of each and serving.replica_cpus = "
+        f"{serving.replica_cpus:g} want {wanted:g} cores, and Ray has {running.cpus}"
+    )
+    if wanted > running.cpus and running.owned:
+        raise UsageError(f"{said}; lower one of the two settings.")
+    if wanted > running.cpus:
+        reporter.say(f"{said}: Serve waits until the cluster has them.")
+    elif 2 * wanted > running.cpus:
+        reporter.say(
+            f"{said}: a promotion, for which new replicas start beside the old, would wait for more."
+        )
+
+
 @contextmanager
 def _served(models: str | Mapping[str, Model], settings: Settings, reporter: Reporter) -> Iterator[Any]:
     from serving import deployments, refusals
 
     with reporter.stage("serving") as stage:
         served = deployments.start(models, settings["serving"])
-        stage.summary(_names(served))
+        stage.summary(names(served.models))
     try:
         with refusals.counted():
             yield served
@@ -246,40 +269,5 @@ def _say_addresses(served: Any, running: Session, reporter: Reporter) -> None:
     reporter.say(f"Metrics: {' '.join(running.metrics)}")
 
 
-def _names(served: Any) -> str:
-    return ", ".join(model.name for model in together(served.models))
-
-
 def _took(began: float) -> str:
     return f"It took {duration(time.monotonic() - began)}; `{program()} status` shows what there is."
-
-
-def _follow(served: Any, folder: str, seconds: float, reporter: Reporter) -> None:
-    """Until Ctrl-C: serves what `wordloom models promote` and `rollback` choose."""
-    from serving import deployments
-    from serving.models import chosen
-
-    place = Folder(folder)
-    try:
-        known = chosen(place)
-        while True:
-            threading.Event().wait(seconds)
-            try:
-                now = chosen(place)
-                if now == known:
-                    continue
-                known = now
-                served = deployments.switch(served, find(folder))
-                reporter.say(f"Now served: {_names(served)}")
-            except WordloomError as error:  # a damaged record or model: what is served is served on
-                reporter.say(f"{error}")
-    except KeyboardInterrupt:
-        return
-
-
-def _wait() -> None:
-    """Until Ctrl-C, which ends the wait as a wish, not as a failure."""
-    try:
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        return

@@ -1,22 +1,25 @@
 """Models: which trained artefacts lie below a folder, and which of each kind is served.
 
 A home keeps them as ``<home>/<kind>/<identity>/manifest.json``; any folder with artefacts up to two levels
-down will do. Of several of one kind the one that was promoted last (serving/promotion.py) is served, or
-else the newest by its manifest's time.
+down will do. Of several of one kind a server begins with the one that was promoted last
+(serving/promotion.py), or else with the newest by its manifest's time. What it holds from then on it notes
+beside them as ``serving.json``, for all who ask what is served; of several servers of one folder, the last to
+begin or to switch does.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from cluster.artefact import MAKING, MANIFEST, Artefact
 from cluster.errors import WordloomError
-from cluster.folder import Folder
+from cluster.folder import Folder, reason
 from serving.frames import Frames
 from trainers import labelling_settings, language_settings, sentiment_settings, vectors
 
@@ -26,7 +29,7 @@ SENTIMENT = sentiment_settings.KIND
 LABELLING = labelling_settings.KIND
 
 DEPTH = 2
-RECORD = "served.json"
+RECORD, NOTE = "served.json", "serving.json"
 # Each kind that can be served, and what a person runs to have one.
 KINDS = {
     VECTORS: "wordloom train embeddings --corpus DIR --output DIR",
@@ -95,36 +98,61 @@ class Model:
 
 
 def find(location: str | Folder) -> dict[str, Model]:
-    """The model of each kind below a folder that is to be served, in the order of `KINDS`.
+    """The model of each kind below a folder that a server begins with, in the order of `KINDS`.
 
     Raises WordloomError where the folder or a model in it is missing, or where a manifest is damaged.
     """
     folder = location if isinstance(location, Folder) else Folder(location)
     if not folder.exists():
         raise WordloomError(f"Cannot serve {folder.location!r}: there is no such folder; check --models.")
-    newest = _to_serve(folder)
-    if not newest:
+    found = _to_serve(folder, artefacts(folder), {})
+    if not found:
         raise WordloomError(
             f"No model lies in {folder.location!r} or up to {DEPTH} levels below it; train one "
             f"(`{KINDS[VECTORS]}`) or check --models."
         )
-    return both_ways({kind: Model.of(newest[kind]) for kind in KINDS if kind in newest}, artefacts(folder))
+    return found
 
 
-def both_ways(found: Mapping[str, Model], among: Iterable[Artefact]) -> dict[str, Model]:
-    """Models by kind, the labeller with the one beside it that is the newest `among` some artefacts."""
+def serving(folder: Folder, among: Iterable[Artefact]) -> dict[str, Model]:
+    """The model of each kind `among` the artefacts of a folder that is served now: what the server that runs
+    holds, or, where none does, what one would begin with.
+
+    Raises WordloomError where a record is damaged.
+    """
+    held = noted(folder)
+    return _to_serve(folder, [each for each in among if not held or each.kind in held], held)
+
+
+def served(folder: Folder, among: Iterable[Artefact]) -> set[str]:
+    """The identities of the models that are served now, with those beside them; raises as `serving`."""
+    return {model.version for model in together(serving(folder, among))}
+
+
+def promoted(held: Mapping[str, Model], folder: Folder, kind: str, version: str) -> dict[str, Model]:
+    """The models that a server `held`, but for one kind the version that was promoted in a folder. Raises
+    WordloomError where it is not there any more."""
+    lying = [each for each in artefacts(folder) if each.kind == kind]
+    for artefact in lying:
+        if artefact.identity == version:
+            new = both_ways({kind: Model.of(artefact)}, lying, {each.version for each in together(held)})
+            return {**held, **new}
+    raise WordloomError(
+        f"Version {version[:12]} of kind {kind!r}, which was promoted, is not in {folder.location!r} any "
+        "more; promote another one."
+    )
+
+
+def both_ways(
+    found: Mapping[str, Model], among: Iterable[Artefact], held: Collection[str] = ()
+) -> dict[str, Model]:
+    """Models by kind, the labeller with the one beside it: of those `among` some artefacts the newest, but
+    before it one of the versions `held` by the server that runs."""
     if LABELLING not in found:
         return dict(found)
-    beside = _other_way(found[LABELLING], [each for each in among if each.kind == LABELLING])
+    labellers = [each for each in among if each.kind == LABELLING]
+    beside = _other_way(found[LABELLING], labellers, held)
     return {**found, LABELLING: dataclasses.replace(found[LABELLING], beside=beside)}
-
-
-def served(folder: Folder) -> set[str]:
-    """The identities of the models that `find` finds, none where it finds none."""
-    try:
-        return {model.version for model in together(find(folder))}
-    except WordloomError:  # something is damaged: who serves says what
-        return set()
 
 
 def together(found: Mapping[str, Model]) -> list[Model]:
@@ -132,38 +160,106 @@ def together(found: Mapping[str, Model]) -> list[Model]:
     return [each for model in found.values() for each in (model, model.beside) if each is not None]
 
 
-def _to_serve(folder: Folder) -> dict[str, Artefact]:
-    """Of each kind that lies below a folder the one that was promoted last, or the newest."""
-    promoted = {kind: versions[-1] for kind, versions in chosen(folder).items() if versions}
-    newest: dict[str, Artefact] = {}
-    for artefact in artefacts(folder):
-        if artefact.kind not in KINDS:
-            continue
-        held = newest.get(artefact.kind)
-        if held is None or _rank(held, promoted) < _rank(artefact, promoted):
-            newest[artefact.kind] = artefact
-    return newest
+def names(found: Mapping[str, Model]) -> str:
+    """The names of all models that are served where these are."""
+    return ", ".join(model.name for model in together(found))
+
+
+def _to_serve(
+    folder: Folder, among: Iterable[Artefact], held: Mapping[str, Sequence[str]]
+) -> dict[str, Model]:
+    """Of each kind the version that is `held`, or else the one that was promoted last, or else the newest."""
+    lying = [each for each in among if each.kind in KINDS]
+    wanted = {kind: [version] for kind, version in last(chosen(folder)).items()}
+    for kind, versions in held.items():
+        wanted.setdefault(kind, []).extend(versions[:1])
+    best: dict[str, Artefact] = {}
+    for artefact in lying:
+        first = wanted.get(artefact.kind, ())
+        other = best.get(artefact.kind)
+        if other is None or _rank(other, first) < _rank(artefact, first):
+            best[artefact.kind] = artefact
+    found = {kind: Model.of(best[kind]) for kind in KINDS if kind in best}
+    return both_ways(found, lying, held.get(LABELLING, ()))
 
 
 def chosen(folder: Folder) -> dict[str, list[str]]:
     """For each kind the versions that were promoted in a folder, the one to be served last.
 
-    Raises WordloomError where the record is damaged.
+    Raises WordloomError where the record is damaged or cannot be read.
     """
-    if not folder.exists(RECORD):
-        return {}
-    try:
-        read = folder.read_json(RECORD)["promoted"]
+    with _reading(folder, RECORD, "delete it, and the next server begins with the newest of each kind"):
+        read = _json(folder, RECORD)["promoted"]
         return {str(kind): [str(version) for version in versions] for kind, versions in read.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WordloomError(
-            f"{folder.location}/{RECORD} is damaged ({error!r}); delete it to serve the newest of each kind."
-        ) from error
+
+
+def last(chosen: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """For each kind the version that was promoted last."""
+    return {kind: versions[-1] for kind, versions in chosen.items() if versions}
 
 
 def record(folder: Folder, promoted: Mapping[str, list[str]]) -> None:
     """Writes which versions were promoted; readers see the old record or the new one."""
     folder.write_json(RECORD, {"promoted": dict(promoted)})
+
+
+def noted(folder: Folder) -> dict[str, list[str]]:
+    """For each kind the version that the server of a folder holds, or that was promoted since, and behind it
+    what else it holds of that kind; none without a server.
+
+    Raises WordloomError where the note is damaged or cannot be read.
+    """
+    now = last(chosen(folder))
+    with _reading(folder, NOTE, "delete it and start the server anew"):
+        read = _json(folder, NOTE)["serving"]
+        held = {str(kind): [str(version) for version in said["versions"]] for kind, said in read.items()}
+        for kind, version in now.items() if held else ():
+            if kind not in read or read[kind]["promoted"] != version:
+                held[kind] = [version, *held.get(kind, [])]
+        return held
+
+
+def note(folder: Folder, held: Mapping[str, Model], followed: Mapping[str, str], server: str) -> None:
+    """Notes what a server holds, and for each kind the promotion that it `followed`: a later one counts for
+    more than the note. Nothing is noted in a folder that is itself the one model."""
+    if folder.exists(MANIFEST):
+        return
+    said = {
+        kind: {
+            "versions": [each.version for each in together({kind: model})],
+            "promoted": followed.get(kind),
+        }
+        for kind, model in held.items()
+    }
+    folder.write_json(NOTE, {"server": server, "serving": said})
+
+
+def forget(folder: Folder, server: str) -> None:
+    """Takes a server's note away when it ends, but not that of another one which began since."""
+    with _reading(folder, NOTE, "delete it"):
+        if _json(folder, NOTE).get("server") == server:
+            folder.delete(NOTE)
+
+
+@contextmanager
+def _reading(folder: Folder, name: str, mend: str) -> Iterator[None]:
+    """Makes one sentence of what goes wrong with a file of ours beside the models."""
+    try:
+        yield
+    except OSError as error:
+        raise WordloomError(
+            f"{folder.location}/{name} cannot be read ({reason(error)}); see who may read it, or {mend}."
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WordloomError(f"{folder.location}/{name} is damaged ({error!r}); {mend}.") from error
+
+
+def _json(folder: Folder, name: str) -> Any:
+    """What a file of ours beside the models holds; where it is not there, that nothing was written yet."""
+    try:
+        return folder.read_json(name)
+    except (FileNotFoundError, NotADirectoryError):
+        return {"promoted": {}, "serving": {}}
 
 
 def artefacts(folder: Folder, depth: int = DEPTH) -> Iterator[Artefact]:
@@ -214,16 +310,18 @@ def _reads(artefact: Artefact) -> Frames | None:
         return None
 
 
-def _other_way(model: Model, labellers: Sequence[Artefact]) -> Model | None:
-    """The newest labeller that reads the same frames, and in both directions where `model` does not."""
-    for artefact in sorted(labellers, key=lambda each: _rank(each, {}), reverse=True):
+def _other_way(model: Model, labellers: Sequence[Artefact], held: Collection[str]) -> Model | None:
+    """The newest labeller that reads the same frames, and in both directions where `model` does not; but
+    before it one that is `held`."""
+    newest = sorted(labellers, key=lambda each: (each.identity in held, *_rank(each)), reverse=True)
+    for artefact in newest:
         other = Model.of(artefact)
         if None not in (other.both, model.both) and other.both != model.both and other.reads == model.reads:
             return other
     return None
 
 
-def _rank(artefact: Artefact, promoted: Mapping[str, str]) -> tuple[bool, str, str]:
-    """What is promoted stands above what is newer."""
-    first = promoted.get(artefact.kind) == artefact.identity
-    return first, str(artefact.manifest.made.get("at", "")), artefact.identity
+def _rank(artefact: Artefact, wanted: Sequence[str] = ()) -> tuple[int, str, str]:
+    """What is wanted stands above what is newer, the last of it highest."""
+    place = wanted.index(artefact.identity) + 1 if artefact.identity in wanted else 0
+    return place, str(artefact.manifest.made.get("at", "")), artefact.identity

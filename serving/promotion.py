@@ -1,8 +1,9 @@
 """Which version of each kind is served: promoted through gates, rolled back in one step.
 
 The choice lies beside the models as ``served.json``: for each kind the versions that were promoted, the one
-that is served last. A kind that is not in it is served in its newest version. `wordloom serve` looks at it
-every few seconds and switches, each new replica answering before an old one goes.
+that is to be served last. A server begins with the newest version of a kind that is not in it. It looks there
+every few seconds and switches to what was promoted, each new replica answering before an old one goes; what
+is newer than what it holds does not go live while it runs.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Gate:
 def versions(location: str | Folder) -> list[dict[str, Any]]:
     """All models below a folder, oldest first: what they are, their figures, which of them are served."""
     folder = location if isinstance(location, Folder) else Folder(location)
-    served = {model.version for model in models.together(models.find(folder))}
     lying = [each for each in models.artefacts(folder) if each.kind in models.KINDS]
+    served = models.served(folder, lying)
     listed = []
     for artefact in sorted(lying, key=lambda each: (each.kind, str(each.manifest.made.get("at", "")))):
         model = Model.of(artefact)
@@ -81,7 +82,8 @@ def promote(
     """
     folder = location if isinstance(location, Folder) else Folder(location)
     artefact = _named(folder, name)
-    candidate, present = Model.of(artefact), models.find(folder).get(artefact.kind)
+    candidate = Model.of(artefact)
+    present = models.serving(folder, models.artefacts(folder)).get(artefact.kind)
     gates: list[Gate] = []
     checks: list[Callable[[], Gate]] = [
         lambda: _whole(artefact),
@@ -96,11 +98,18 @@ def promote(
                 f" {present.name if present else 'No other version'} is served as before."
             )
     held = chosen(folder)
-    # A version that was served because it was the newest is what a rollback goes back to.
-    history = held.get(candidate.kind) or ([present.version] if present else [])
-    held[candidate.kind] = [*(each for each in history if each != candidate.version), candidate.version]
+    # What is served now is what a rollback goes back to, though nobody ever promoted it.
+    now = [present.version] if present and present.version != candidate.version else []
+    earlier = [each for each in held.get(candidate.kind, []) if each not in (*now, candidate.version)]
+    held[candidate.kind] = [*earlier, *now, candidate.version]
     record(folder, held)
     return candidate, gates
+
+
+def earlier(location: str | Folder, model: Model) -> bool:
+    """Whether there is a version to go back to from this one."""
+    folder = location if isinstance(location, Folder) else Folder(location)
+    return len(chosen(folder).get(model.kind, [])) > 1
 
 
 def rollback(location: str | Folder, kind: str) -> Model:
@@ -120,7 +129,7 @@ def rollback(location: str | Folder, kind: str) -> Model:
         )
     held[kind] = history[:-1]
     record(folder, held)
-    return models.find(folder)[kind]
+    return models.serving(folder, models.artefacts(folder))[kind]
 
 
 # the gates
@@ -135,8 +144,10 @@ def _whole(artefact: Artefact) -> Gate:
 
 
 def _figures(artefact: Artefact, present: Model | None, tolerance: float) -> Gate:
-    if present is None or present.version == artefact.identity:
+    if present is None:
         return Gate("figures", True, "There is no other version to be compared with.")
+    if present.version == artefact.identity:
+        return Gate("figures", True, "It is the version that is served.")
     held = Artefact.open(present.location)
     said = []
     for name, more_is_better in FIGURES.get(artefact.kind, ()):

@@ -388,6 +388,24 @@ def test_a_model_that_does_not_load_is_one_sentence_and_leaves_nothing(tmp_path:
 
 
 @pytest.mark.slow
+def test_a_kind_that_sorts_before_the_one_at_the_root_is_taken_up(tmp_path: Path) -> None:
+    deployments.stop()
+    text = publish_language_model(tmp_path / "text")
+    served = deployments.start(str(tmp_path), ServingSettings(port=0))
+    try:
+        vectors = publish_vectors(tmp_path / "vectors")
+        served = deployments.switch(served, models.find(str(tmp_path)))
+        answer = requests.get(f"{served.url}/v1/words/king/vector", timeout=60)
+        assert (answer.status_code, answer.headers["X-Wordloom-Version"]) == (200, vectors.identity)
+        answer = requests.post(f"{served.url}/v1/text/score", json={"text": "a"}, timeout=60)
+        assert (answer.status_code, answer.headers["X-Wordloom-Version"]) == (200, text.identity)
+        with pytest.raises(WordloomError, match=r"'language-model' holds .* cannot go"):
+            deployments.switch(served, {"vectors": served.models["vectors"]})
+    finally:
+        deployments.stop()
+
+
+@pytest.mark.slow
 def test_neither_version_s_files_can_be_read_and_what_was_served_is_served_on(tmp_path: Path) -> None:
     deployments.stop()
     old, new = (models.Model.of(publish_vectors(tmp_path / name, seed=len(name))) for name in ("a", "bb"))

@@ -79,6 +79,28 @@ def test_what_is_promoted_keeps_its_lineage_and_the_version_for_a_rollback(
         artefact.verify()
 
 
+def test_what_a_server_holds_stays_though_it_is_neither_newest_nor_promoted(
+    tmp_path: Path, home: dict[str, Artefact]
+) -> None:
+    models.note(Folder(tmp_path), {"vectors": models.Model.of(home["vectors 1"])}, {}, "a server")
+    store = Store(str(tmp_path))
+    assert names(home, garbage.sort(store, 1).freed) == of(0)
+    models.forget(Folder(tmp_path), "another server")
+    assert names(home, garbage.sort(store, 1).freed) == of(0)
+    models.forget(Folder(tmp_path), "a server")
+    assert names(home, garbage.sort(store, 1).freed) == of(0, 1)
+
+
+@pytest.mark.parametrize("broken", ["{", '{"format": 99}'])
+def test_nothing_is_freed_while_an_artefact_cannot_be_read(
+    tmp_path: Path, home: dict[str, Artefact], broken: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (Path(home["vectors 0"].location) / MANIFEST).write_text(broken)  # made from corpus 0
+    assert wordloom.main(["gc", "--home", str(tmp_path), "--keep", "1"]) == 1
+    assert f"{home['vectors 0'].location}/{MANIFEST}" in capsys.readouterr().err
+    assert len(Store(str(tmp_path)).artefacts()) == 8
+
+
 def test_both_labellers_that_are_served_stay(tmp_path: Path) -> None:
     for second, both in enumerate((False, True)):
         settings = {"both": both}

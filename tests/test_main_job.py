@@ -14,11 +14,12 @@ import pytest
 
 import wordloom
 from cluster.artefact import Artefact
-from cluster.folder import Folder
+from cluster.errors import UsageError
 from cluster.progress import Reporter
 from cluster.session import Session
 from cluster.store import Store
 from serving import main_job, models
+from serving.settings import ServingSettings
 from tests import small
 from tests.kept_artefacts import KEPT
 
@@ -34,6 +35,24 @@ def run(home: Path) -> dict[str, Any]:
         stay=False,
         reporter=Reporter(quiet=True),
     )
+
+
+@pytest.mark.parametrize("owned", [True, False])
+def test_replicas_that_want_more_cores_than_there_are_do_not_wait_silently(
+    owned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = Session(address="", dashboard=None, owned=owned, cpus=2, metrics=())
+    main_job._check_cores(4, ServingSettings(replicas=2, replica_cpus=0.1), session, Reporter())
+    assert not capsys.readouterr().err
+    main_job._check_cores(4, ServingSettings(replicas=2, replica_cpus=0.25), session, Reporter())
+    assert "a promotion" in capsys.readouterr().err
+    much = ServingSettings(replicas=2, replica_cpus=0.3)
+    if owned:
+        with pytest.raises(UsageError, match=r"want 2\.4 cores, and Ray has 2;"):
+            main_job._check_cores(4, much, session, Reporter())
+    else:
+        main_job._check_cores(4, much, session, Reporter())
+        assert "waits until the cluster has them" in capsys.readouterr().err
 
 
 @pytest.mark.ray
@@ -69,8 +88,9 @@ def test_the_chain_answers_and_the_second_run_makes_nothing_again(
     assert "/v1/labels" in asked
     labellers = [each for each in asked["/v1/models"]["body"]["data"] if each["kind"] == "labelling"]
     assert [each["both"] for each in labellers] == [True, False]
-    assert models.served(Folder(tmp_path / "home")) >= {each["version"] for each in labellers}
-    for artefact in Store(str(tmp_path / "home")).artefacts():
+    home = Store(str(tmp_path / "home"))
+    assert models.served(home.folder, home.artefacts()) >= {each["version"] for each in labellers}
+    for artefact in home.artefacts():
         artefact.verify()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "home").rglob("*.parquet")}
     second = run(tmp_path / "home")

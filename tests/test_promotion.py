@@ -10,6 +10,7 @@ import pytest
 import wordloom
 from cluster.artefact import Artefact, Draft, Input
 from cluster.errors import UsageError, WordloomError
+from cluster.folder import Folder
 from serving import models, promotion
 from serving.models import LABELLING, LANGUAGE_MODEL, SENTIMENT, VECTORS
 from tests.cores import WORDS, fakes, tiny_vectors
@@ -68,6 +69,32 @@ def test_a_worse_version_is_not_promoted(home: Path) -> None:
     with pytest.raises(WordloomError, match=r"worse .*held_out_auc 0\.6 against 0\.75.* as before"):
         promotion.promote(str(home), version(home, "bad"))
     assert served(home) == version(home, "old")
+
+
+def test_what_a_server_holds_is_what_a_version_is_compared_with_and_goes_back_to(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new, bad = (
+        models.Model.of(Artefact.open(home / "vectors" / name)) for name in ("old", "new", "bad")
+    )
+    models.note(Folder(home), {VECTORS: old}, {}, "a server")  # it began before the others were trained
+    (marked,) = [each["version"] for each in promotion.versions(str(home)) if each["served"]]
+    assert marked == old.version
+    with pytest.raises(WordloomError, match=r"worse .*0\.6 against 0\.75"):
+        promotion.promote(str(home), bad.version)
+    assert wordloom.main(["models", "promote", "--models", str(home), new.name]) == 0
+    assert "rollback` undoes it" in capsys.readouterr().out
+    (marked,) = [each["version"] for each in promotion.versions(str(home)) if each["served"]]
+    assert marked == new.version  # the note is older than the promotion
+    assert promotion.rollback(str(home), VECTORS).version == old.version
+
+
+def test_a_note_of_a_version_that_is_gone_counts_for_nothing(home: Path) -> None:
+    held = models.Model.of(Artefact.open(home / "vectors" / "old"))
+    models.note(Folder(home), {VECTORS: held}, {}, "a server")
+    Folder(home).delete("vectors/old")
+    (marked,) = [each["version"] for each in promotion.versions(str(home)) if each["served"]]
+    assert marked == version(home, "bad")
 
 
 def test_a_damaged_version_is_not_promoted(home: Path) -> None:

@@ -71,6 +71,31 @@ def test_status_draws_the_lineage_from_the_dump_to_what_is_served(
     }
 
 
+def test_an_artefact_that_cannot_be_read_is_shown_with_its_sentence_beside_the_others(
+    tmp_path: Path, home: dict[str, Artefact], capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Path(home["new"].location)
+    (place / "manifest.json").write_text('{"format": 99}')
+    assert wordloom.main(["status", "--home", f"{tmp_path}/home"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (said,) = [line for line in lines if str(place) in line]
+    assert "has format 99" in said and "newer wordloom" in said
+    (served,) = [line for line in lines if "● served" in line]
+    assert home["old"].identity[:16] in served
+    assert wordloom.main(["status", "--home", f"{tmp_path}/home", "--json"]) == 0
+    (unreadable,) = json.loads(capsys.readouterr().out)["unreadable"]
+    assert unreadable["location"] == str(place)
+
+
+def test_a_damaged_record_of_what_is_served_is_said_beside_what_exists(
+    tmp_path: Path, home: dict[str, Artefact], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "home" / "served.json").mkdir()
+    assert wordloom.main(["status", "--home", f"{tmp_path}/home"]) == 0
+    said = capsys.readouterr().out
+    assert "served.json cannot be read" in said and home["new"].identity[:16] in said
+
+
 def test_what_a_run_began_stands_below_what_it_is_made_from(
     tmp_path: Path, home: dict[str, Artefact], capsys: pytest.CaptureFixture[str]
 ) -> None:

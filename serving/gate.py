@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import random
@@ -34,7 +35,9 @@ class Gate:
     Where `keys` hold some for the API, a request shows one (``Authorization: Bearer ...``) or gets 401, but
     for the paths in `keyless`. Each answer is counted in `traffic`. More
     than `most` requests at once get 503 with ``Retry-After``, before any of their bytes is read.
-    `log_share` of the answers are logged as JSON, one a line; those with a status from 500 on always.
+    `log_share` of the answers are logged as JSON, one a line; those with a status from 500 on always. A
+    request that is cancelled before its answer begins (the client hung up, or the time was over) counts as
+    408 ``unfinished``: nothing failed in the server.
     """
 
     def __init__(
@@ -66,10 +69,9 @@ class Gate:
         state = scope.setdefault("state", {})
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         added = next((found for prefix, found in self._headers.items() if below(path, prefix)), {})
-        status = 500
-        read = sent = 0
+        status = read = sent = 0
+        refusal = None
         headers = Headers(scope=scope)
-        refusal = self._refusal(headers, path)
         declared = headers.get("content-length", "")
         large = declared.isdigit() and (len(declared) > 15 or int(declared) > self.limit)
 
@@ -96,13 +98,19 @@ class Gate:
 
         self._inside += 1
         try:
+            refusal = self._refusal(headers, path)
             if refusal is not None:
                 state["error"] = refusal.code
                 await refusal(scope, limited, named)
             else:
                 await self.app(scope, limited, named)
+        except asyncio.CancelledError:
+            if not status:
+                status, state["error"] = 408, "unfinished"
+            raise
         finally:
             self._inside -= 1
+            status = status or 500
             route = getattr(scope.get("route"), "path_format", None) or (REFUSED if refusal else UNMATCHED)
             milliseconds = (time.perf_counter() - began) * 1e3
             self._traffic.count(route, status, milliseconds)
@@ -123,10 +131,10 @@ class Gate:
                 LOG.info(json.dumps(line))
 
     def _refusal(self, headers: Headers, path: str) -> Refusal | None:
-        """What to answer at once, None where the request may come in."""
+        """What to answer at once, None where the request, which is counted already, may come in."""
         if path in OPEN:
             return None
-        if self._inside >= self._most:
+        if self._inside > self._most:
             return TOO_MANY
         if self._keys.api is not None and path not in self._keyless:
             scheme, _, shown = headers.get("authorization", "").partition(" ")

@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from serving.words import NoSuchWordError
 
@@ -57,7 +58,7 @@ class Error(BaseModel):
 
 
 class ErrorAnswer(BaseModel):
-    """The body of every answer that is not 2xx."""
+    """The body of every answer that is not 2xx, but for the plain text of Serve's own 408."""
 
     error: Error
 
@@ -66,6 +67,7 @@ class ErrorAnswer(BaseModel):
 RESPONSES: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorAnswer, "description": "The server wants a key that was not shown."},
     404: {"model": ErrorAnswer, "description": "No such word, or no model of this kind."},
+    408: {"description": "It took longer than the server allows. This comes from Ray Serve, as plain text."},
     413: {"model": ErrorAnswer, "description": "The body is larger than the limit."},
     422: {"model": ErrorAnswer, "description": "A field is wrong; the path says which."},
     503: {"model": ErrorAnswer, "description": "Not ready or too busy; try again after Retry-After seconds."},
@@ -73,6 +75,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 STATE_RESPONSES: dict[int | str, dict[str, Any]] = {
     409: {"model": ErrorAnswer, "description": "The state belongs to another version of the model."}
 }
+BROKEN = "There was an error parsing the body"  # what FastAPI says of JSON that Python gives up at
 _CODES = {401: "no_key", 404: "no_such_route", 405: "method_not_allowed", 413: "too_large"}
 
 
@@ -105,7 +108,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, invalid: RequestValidationError) -> JSONResponse:
-        details = [FieldError(path=_path(each["loc"]), message=each["msg"]) for each in invalid.errors()]
+        details = [_field(each) for each in invalid.errors()]
         first = details[0]
         error = Error(
             message=f"{first.path}: {first.message}.",
@@ -118,6 +121,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, raised: HTTPException) -> JSONResponse:
+        if raised.status_code == 400 and raised.detail == BROKEN:
+            return _unread(request, raised.__cause__)
         code = _CODES.get(raised.status_code, f"http_{raised.status_code}")
         message = str(raised.detail)
         if raised.status_code == 404:
@@ -137,6 +142,29 @@ def _type(status: int) -> str:
     return "server_error" if status >= 500 else "invalid_request_error"
 
 
-def _path(location: tuple[int | str, ...]) -> str:
-    # A body that is no JSON is located by the offset of the fault, which is no field.
-    return ".".join(str(part) for part in location) or "body"
+def _unread(request: Request, cause: BaseException | None) -> JSONResponse:
+    """The answer to a body that did not come whole, or at which Python's reader of JSON gave up."""
+    if isinstance(cause, ClientDisconnect):
+        error = Error(message="The body did not come whole.", type=_type(408), code="unfinished")
+        return answer(request, 408, error)
+    if isinstance(cause, RecursionError):
+        why = "it is nested too deeply"
+    elif isinstance(cause, UnicodeDecodeError):
+        why = "it is not in UTF-8"
+    else:
+        why = "a number in it has too many digits"
+    error = Error(
+        message=f"body: It cannot be read as JSON: {why}.", type=_type(422), param="body", code="invalid"
+    )
+    return answer(request, 422, error)
+
+
+def _field(error: Mapping[str, Any]) -> FieldError:
+    """What is wrong with a field, by what pydantic says."""
+    location, message = error["loc"], error["msg"]
+    if error["type"] == "json_invalid":  # located by the offset of the fault, which is no field
+        why = error.get("ctx", {}).get("error", message)
+        return FieldError(path="body", message=f"It is no JSON: {why}, at character {location[-1]}")
+    if location == ("body",) and isinstance(error.get("input"), bytes):  # FastAPI did not read it
+        message = "It was not sent as JSON; send it with the header Content-Type: application/json"
+    return FieldError(path=".".join(str(part) for part in location) or "body", message=message)

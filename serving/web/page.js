@@ -4,6 +4,7 @@
 const $ = id => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 const GONE = "The server does not answer; is it still running?";
+const LATE = "The server took too long; try again.";
 const KINDS = {words: "vectors", sentiment: "sentiment", handwriting: "labelling", text: "language-model"};
 const percent = share => share > 0 && share < .001 ? "<0.1 %"
   : `${(100 * share).toFixed(share > .99 && share < 1 || share < .01 ? 1 : 0)} %`;
@@ -39,7 +40,7 @@ async function ask(path, body) {
   try {
     answer = await fetch(path, options);
     said = await answer.json();
-  } catch { throw new Error(GONE) }
+  } catch { throw new Error(answer?.status === 408 ? LATE : GONE) } // Ray Serve's own 408 is no JSON
   if (answer.status === 401) {
     if (shown === key) await keyEntered();
     return ask(path, body);

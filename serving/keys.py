@@ -2,13 +2,15 @@
 
 Both come from a file (one a line, ``#`` begins a comment) or from an environment variable (separated by
 spaces or commas). A file is read again when it changes: to rotate a key, put the new one first, and take the
-old one away when nobody needs it any more. Secrets are shown in no log and by no `repr`.
+old one away when nobody needs it any more. While the file is missing, empty or malformed the keys stay as
+they were, and a line in the log says so. Secrets are shown in no log and by no `repr`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ STATE_VARIABLE = "WORDLOOM_STATE_KEYS"
 API_VARIABLE = "WORDLOOM_API_KEYS"
 ID_BYTES = 4
 MAC_BYTES = 32
+LOG = logging.getLogger("wordloom.keys")
 
 
 @dataclass
@@ -30,25 +33,38 @@ class Secrets:
     given: tuple[bytes, ...] = field(default=(), repr=False)
     path: str | None = None
     _seen: tuple[int, int] = field(default=(-1, -1), repr=False)
+    _said: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         self.all()
 
     def all(self) -> tuple[bytes, ...]:
-        """The secrets as they are now. Raises UsageError where the file is missing or holds none."""
+        """The secrets as they are now. Raises UsageError where there never were any: the file is missing or
+        holds none."""
         if self.path is not None:
             try:
-                status = Path(self.path).stat()
-                seen = (status.st_mtime_ns, status.st_size)
-                if seen != self._seen:
-                    self.given = parsed(Path(self.path).read_text(encoding="utf-8"), self.path)
-                    self._seen = seen
-            except (OSError, UnicodeDecodeError) as error:
+                self._read_again(Path(self.path))
+            except UsageError as error:  # a file may be half-written, or none, for a moment
                 if not self.given:
-                    raise UsageError(
-                        f"Cannot read the keys in {self.path!r} ({error}); check the path."
-                    ) from error
+                    raise
+                if str(error) != self._said:  # not at every request
+                    LOG.warning("The keys stay as they were: %s", error)
+                self._said = str(error)
+            else:
+                self._said = ""
         return self.given
+
+    def _read_again(self, path: Path) -> None:
+        try:
+            status = path.stat()
+            seen = (status.st_mtime_ns, status.st_size)
+            if seen != self._seen:
+                self.given = parsed(
+                    path.read_text(encoding="utf-8-sig"), str(path)
+                )  # some editors' mark goes
+                self._seen = seen
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"Cannot read the keys in {str(path)!r} ({error}); check the path.") from error
 
 
 def parsed(text: str, place: str) -> tuple[bytes, ...]:

@@ -34,6 +34,30 @@ def test_a_key_rotates_with_overlap(tmp_path: Path) -> None:
     assert keys.verified(newer) == b"state"
 
 
+@pytest.mark.parametrize("broken", [b"", b"short", b"\xff" * 20, None])
+def test_while_a_key_file_is_broken_or_gone_the_keys_stay_and_the_log_says_so_once(
+    tmp_path: Path, broken: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "keys", f"{OLD}\n")
+    keys = Keys(Secrets((b"x" * 16,)), Secrets(path=str(path)))
+    if broken is None:
+        path.unlink()
+    else:
+        path.write_bytes(broken)
+    for _ in range(3):
+        assert keys.admits(OLD) and not keys.admits(NEW)
+    (said,) = caplog.messages
+    assert said.startswith("The keys stay as they were: ") and OLD not in said
+    write(path, f"{NEW}  # another one\n")
+    assert keys.admits(NEW) and not keys.admits(OLD)
+
+
+def test_a_mark_before_the_first_key_is_no_part_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"{OLD}\n", encoding="utf-8-sig")
+    assert Secrets(path=str(path)).all() == (OLD.encode(),)
+
+
 def test_nothing_but_what_was_signed_is_accepted() -> None:
     keys = Keys.find()
     token = keys.signed(b"some state")

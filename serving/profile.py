@@ -8,7 +8,9 @@ Ray reads these settings from its environment, so they must stand there before R
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -75,6 +77,7 @@ def prepare(profile: str, address: str | None, most: int, replicas: int = 1, *, 
     else:
         # For this user alone. Sockets may have 97 characters, of which Ray takes 70 below it.
         own = tempfile.mkdtemp(prefix="wordloom-", dir="/tmp")
+        atexit.register(shutil.rmtree, own, ignore_errors=True)  # behind the session, which ends Ray
         for name, file in FILES.items():
             os.environ.setdefault(name, str(Path(own, file)))
         if (program := haproxy.install(Path(own), most * replicas)) is not None:

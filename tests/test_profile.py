@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,17 @@ def test_a_ray_of_our_own_is_prepared_and_the_users_settings_stay(environment: d
     program = Path(environment["RAY_SERVE_HAPROXY_BINARY_PATH"])
     assert program.parent == folder and os.access(program, os.X_OK)
     shutil.rmtree(folder)
+
+
+def test_the_folder_of_haproxy_goes_with_the_process_that_made_it() -> None:
+    program = (
+        "import os; from serving import profile; profile.prepare('throughput', None, 160); "
+        "print(os.environ['RAY_SERVE_HAPROXY_CONFIG_FILE_LOC']); raise KeyboardInterrupt"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "KeyboardInterrupt" in ended.stderr
+    folder = Path(ended.stdout.strip()).parent
+    assert folder.name.startswith("wordloom-") and not folder.exists()
 
 
 def test_the_default_profile_joins_any_cluster(environment: dict[str, str]) -> None:
@@ -81,6 +94,8 @@ def test_the_throughput_profile_answers_every_example_and_opens_two_ports(tmp_pa
             for port, address, pid in listening()
             if pid in processes and address not in LOOPBACK
         }
+    (file,) = re.findall(r"RAY_SERVE_HAPROXY_CONFIG_FILE_LOC=([^\0]+)", environment)
+    assert not Path(file).parent.exists()
     assert any("haproxy" in name for name in processes.values())
     assert [each.status for each in stream] == [200]
     named = re.findall(r"RAY_SERVE_HAPROXY_(?:STATS|METRICS)_PORT=(\d+)", environment)

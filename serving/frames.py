@@ -147,13 +147,21 @@ def _ink(data: bytes) -> npt.NDArray[np.float32]:
             width, height = image.size
             if width * height > MOST_PIXELS:
                 raise FrameError(f"The PNG has {width} x {height} pixels; give at most {MOST_PIXELS:,}.")
-            grey = image.convert("LA")
+            light, opaque = _grey(image)
     except FrameError:
         raise
     except Exception as error:  # whatever Pillow says of bytes that people send, it is about the bytes
         raise FrameError(f"It is no PNG that can be read ({type(error).__name__}).") from error
-    light, opaque = np.moveaxis(np.asarray(grey, np.float32) / 255, -1, 0)
     return np.asarray((1 - light) * opaque, np.float32)
+
+
+def _grey(image: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """How light and how opaque each pixel of a Pillow image is, 0 to 1."""
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow's conversion cuts off at 255
+        levels = np.asarray(image, np.int64)
+        return levels / 65535, levels != image.info.get("transparency")
+    light, opaque = np.moveaxis(np.asarray(image.convert("LA"), np.float32) / 255, -1, 0)
+    return light, opaque
 
 
 def _fitted(ink: npt.NDArray[np.float32], rows: int, columns: int) -> npt.NDArray[np.float32]:

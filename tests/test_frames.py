@@ -38,6 +38,7 @@ def test_rows_as_strings_as_numbers_and_as_a_png_are_one_image() -> None:
     transparent[..., 3] = 255 * BITS
     given = [rows, BITS.tolist(), BITS.astype(int).tolist(), png(Image.fromarray(transparent))]
     given += [png(black_on_white(BITS, mode)) for mode in ("1", "L", "RGB", "RGBA", "P", "LA")]
+    given += [png(Image.fromarray(np.uint16(65535 * (1 - BITS))))]
     given += ["data:image/png;base64," + png(black_on_white(BITS))]
     for frame in given:
         np.testing.assert_array_equal(IMAGES.decoded(frame), BITS.reshape(128))

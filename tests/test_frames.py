@@ -38,7 +38,6 @@ def test_rows_as_strings_as_numbers_and_as_a_png_are_one_image() -> None:
     transparent[..., 3] = 255 * BITS
     given = [rows, BITS.tolist(), BITS.astype(int).tolist(), png(Image.fromarray(transparent))]
     given += [png(black_on_white(BITS, mode)) for mode in ("1", "L", "RGB", "RGBA", "P", "LA")]
-    given += [png(Image.fromarray(np.uint16(65535 * (1 - BITS))))]
     given += ["data:image/png;base64," + png(black_on_white(BITS))]
     for frame in given:
         np.testing.assert_array_equal(IMAGES.decoded(frame), BITS.reshape(128))
@@ -54,6 +53,14 @@ def test_ink_of_any_size_is_scaled_to_fit_and_put_in_the_middle() -> None:
         np.testing.assert_array_equal(IMAGES.decoded(png(black_on_white(drawn))).reshape(16, 8), wanted)
     assert not IMAGES.decoded(png(black_on_white(np.zeros((40, 40))))).any()
     assert IMAGES.decoded(png(black_on_white(np.ones((1, 300))))).reshape(16, 8)[7].all()
+
+
+def test_dark_grey_of_16_bits_on_light_grey_is_ink() -> None:
+    bits = np.kron(BITS[4:13], np.ones((2, 2)))
+    image = Image.fromarray(np.uint16(np.where(bits, 3_000, 60_000)))  # both above what 8 bits hold
+    wanted = np.zeros((16, 8))
+    wanted[3:12] = BITS[4:13]
+    np.testing.assert_array_equal(IMAGES.decoded(png(image)).reshape(16, 8), wanted)
 
 
 def test_the_examples_are_what_the_model_reads() -> None:

@@ -166,10 +166,16 @@ def test_what_may_not_be_read_is_said_beside_what_may_and_stops_gc(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{tmp_path}/home  3 artefacts") and lines[-1] == f"└── {sentence}"
     assert wordloom.main(["status", "--home", f"{tmp_path}/home", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["unreadable"] == [sentence]
-    for command in (["gc", "--home"], ["models", "list", "--models"]):
+    assert json.loads(capsys.readouterr().out)["unreadable"] == [
+        {"location": str(shut), "sentence": sentence}
+    ]
+    for command, before in (
+        (["gc", "--home"], "Nothing is freed, for "),
+        (["models", "list", "--models"], ""),
+    ):
         assert wordloom.main([*command, f"{tmp_path}/home"]) == 1
-        assert capsys.readouterr().err == f"wordloom: {sentence}\n"
+        said = capsys.readouterr().err
+        assert said.startswith(f"wordloom: {before}") and said.endswith(f"{sentence}\n")
     assert shut.exists()
     making = tmp_path / "home" / "corpus" / "b" / "making"
     Folder(making).write_json("draft.json", {"kind": "corpus"})

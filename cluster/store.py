@@ -78,7 +78,7 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A folder that may not be read, or whose manifest is damaged or newer than we are; `sentence` says so."""
+    """A folder that may not be read, or whose manifest is damaged or of a newer format; `sentence` says it."""
 
     location: str
     sentence: str

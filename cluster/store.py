@@ -78,7 +78,7 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A folder that may not be read, or whose manifest is damaged or of a newer format; `sentence` says it."""
+    """A folder that may not be read, or whose manifest cannot be: `sentence` says why."""
 
     location: str
     sentence: str

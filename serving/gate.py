@@ -73,7 +73,7 @@ class Gate:
         refusal = None
         headers = Headers(scope=scope)
         declared = headers.get("content-length", "")
-        large = declared.isdigit() and (len(declared) > 15 or int(declared) > self.limit)
+        large = declared.isdecimal() and (len(declared) > 15 or int(declared) > self.limit)
 
         async def limited() -> Message:
             nonlocal read

@@ -59,9 +59,8 @@ class Secrets:
             status = path.stat()
             seen = (status.st_mtime_ns, status.st_size)
             if seen != self._seen:
-                self.given = parsed(
-                    path.read_text(encoding="utf-8-sig"), str(path)
-                )  # some editors' mark goes
+                # -sig: the mark that some editors put before the first key is no part of it.
+                self.given = parsed(path.read_text(encoding="utf-8-sig"), str(path))
                 self._seen = seen
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"Cannot read the keys in {str(path)!r} ({error}); check the path.") from error

@@ -146,6 +146,7 @@ def test_haproxy_itself_refuses_what_is_too_much_and_no_probe_and_its_refusals_a
         finally:
             process.terminate()
     gate = Gate(app=none, models={}, max_body_bytes=1, keys=Keys.find(), most=0, traffic=Traffic())
+    gate._inside = 1  # this request, where none may come in
     said = gate._refusal(Headers({}), "/v1/b")
     assert said is not None and json.loads(refused.body) == json.loads(said.body)
     assert (refused.status, refused.retry_after) == (said.status, said.headers["Retry-After"])

@@ -38,6 +38,7 @@ def test_a_key_rotates_with_overlap(tmp_path: Path) -> None:
 def test_while_a_key_file_is_broken_or_gone_the_keys_stay_and_the_log_says_so_once(
     tmp_path: Path, broken: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("WARNING", "wordloom.keys")  # whatever a Ray of another test made of pytest's handler
     path = write(tmp_path / "keys", f"{OLD}\n")
     keys = Keys(Secrets((b"x" * 16,)), Secrets(path=str(path)))
     if broken is None:

@@ -212,7 +212,7 @@ def writable(home: Path) -> Finding:
     finished, begun, other = set[str](), set[str](), False
     closed: list[OSError] = []
     for folder, below, names in os.walk(home, onerror=closed.append):
-        if "lost+found" in below:  # the file system's own
+        if "lost+found" in below:  # the file system's own (cluster.folder.LOST, but that needs pyarrow)
             below.remove("lost+found")
         other = other or bool(below or names)
         if "manifest.json" in names:

@@ -7,7 +7,6 @@ once or not at all. So a reader sees the old file, the new file or none.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -147,7 +146,7 @@ class Folder:
         selector = pafs.FileSelector(self._path, allow_not_found=True, recursive=False)
         found = []
         for info in self._looked_at(selector):
-            with contextlib.suppress(UnicodeDecodeError):
+            with suppress(UnicodeDecodeError):
                 if info.type == pafs.FileType.Directory and info.base_name != LOST:
                     found.append(info.base_name)
         return sorted(found)

@@ -101,6 +101,14 @@ def merge(*layers: Mapping[str, Mapping[str, Any]]) -> Sections:
     return merged
 
 
+def refuse_below(settings: object, least: Mapping[str, float], section: str = "") -> None:
+    """Raises UsageError for the first setting that is below its bound; `least` has the least of each."""
+    for name, bound in least.items():
+        if getattr(settings, name) < bound:
+            place = f"{section}.{name}" if section else name
+            raise UsageError(f"Setting {place!r} is {getattr(settings, name)!r}; give at least {bound}.")
+
+
 def _nearest(key: str, known: list[str], section: str = "") -> str:
     prefix = f"{section}." if section else ""
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from cluster.artefact import Artefact
-from cluster.errors import UsageError
 from cluster.folder import Folder
 from cluster.progress import Reporter
+from cluster.settings import refuse_below
 from ingest.sequence_corpus import TEST, TRAIN, LabelledSequence, SequenceWriter, draft_of
 from ingest.tokens import Tokeniser
 
@@ -69,11 +69,7 @@ class GrammarSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("training", 2), ("test", 2), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise UsageError(
-                    f"Setting 'review_grammar.{name}' is {getattr(self, name)}; give at least {least}."
-                )
+        refuse_below(self, {"training": 2, "test": 2, "seed": 0}, "review_grammar")
 
 
 def made_settings(settings: GrammarSettings) -> dict[str, Any]:

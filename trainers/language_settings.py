@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.errors import UsageError
+from cluster.settings import refuse_below
 
 SECTION = "language_model"
 KIND = "language-model"  # of the artefact
@@ -78,7 +79,7 @@ class LanguageModelSettings:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise _refused(name, getattr(self, name), f"choose {' or '.join(known)}")
-        at_least = {
+        least = {
             "layers": 1,
             "units": 1,
             "alphabet_size": 1,
@@ -94,9 +95,7 @@ class LanguageModelSettings:
             "sample_length": 0,
             "seed": 0,
         }
-        for name, least in at_least.items():
-            if getattr(self, name) < least:
-                raise _refused(name, getattr(self, name), f"give at least {least}")
+        refuse_below(self, least, SECTION)
         for name in ("learning_rate", "clip", "input_deviation"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:

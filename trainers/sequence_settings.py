@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.errors import UsageError
+from cluster.settings import refuse_below
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class SequenceSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least = {
+        least = {
             "layers": 1,
             "units": 1,
             "batch": 1,
@@ -58,9 +59,7 @@ class SequenceSettings:
             "exchange_blocks": 1,
             "seed": 0,
         }
-        for name, least in at_least.items():
-            if getattr(self, name) < least:
-                raise UsageError(f"Setting {name!r} is {getattr(self, name)}; give at least {least}.")
+        refuse_below(self, least)
         for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"Setting {name!r} is {getattr(self, name)}; give a number above 0.")

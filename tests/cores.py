@@ -250,11 +250,12 @@ def publish_language_model(location: Path) -> Artefact:
     return draft.publish({}, CharacterModel(alphabet, network, parameters).write(draft.folder))
 
 
-def publish_vectors(location: Path, seed: int = 1) -> Artefact:
-    """The tiny vectors as an artefact; another seed makes another version of the same numbers."""
+def publish_vectors(location: Path, seed: int = 1, **figures: float) -> Artefact:
+    """The tiny vectors as an artefact; another seed makes another version of the same numbers. Only one with
+    the `figures` of its kind is promoted over another one."""
     vectors = tiny_vectors()
     corpus = Input("corpus", "1" * 64, "nowhere")
     settings = {"seed": seed}
     draft = Draft(location, kind=VECTORS, output_version=1, inputs={"corpus": corpus}, settings=settings)
     counts = np.arange(len(WORDS), 0, -1)
-    return draft.publish({}, write_vectors(draft.folder, vectors.vectors, WORDS, counts))
+    return draft.publish(figures, write_vectors(draft.folder, vectors.vectors, WORDS, counts))

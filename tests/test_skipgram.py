@@ -22,6 +22,7 @@ from trainers.group import LocalGroup
 from trainers.loop import LoopSettings, produce
 from trainers.negative_sampling import LIMIT, NegativeSampling
 from trainers.noise_contrastive import NoiseContrastive
+from trainers.similarity import agreement, read_judgements
 from trainers.skipgram import SkipGram, area_under_curve, combined
 from trainers.stream import Block, Ids
 from trainers.vectors import WordVectors
@@ -433,10 +434,25 @@ def test_people_are_asked_after_each_epoch_and_the_artefact_holds_pictures(tmp_p
     assert after["held_out_similarity"] > max(0.4, before)
     counts, files = learner.publish(state, Folder(tmp_path / "made"), [{"loss": 1.0, **after}])
     assert counts["held_out_similarity"] == after["held_out_similarity"]
+    made = np.load(tmp_path / "made" / "vectors.npy")  # what was judged is what is published
+    again = agreement(WordVectors(learner.words, made), read_judgements(judged))
+    assert again.correlation == after["held_out_similarity"]
     assert {"words.png", "tensorboard/vectors.tsv", "tensorboard/metadata.tsv"} <= set(files)
     assert "held_out_similarity" not in skip_gram().evaluate(state)
     with pytest.raises(WordloomError, match="Cannot read"):
         skip_gram(judged_pairs=str(tmp_path / "gone"))
+
+
+def test_whitening_is_only_of_what_is_published() -> None:
+    learner = skip_gram(whitening=1.0)
+    state, _ = trained(learner, learner.initial(), 0, 16)
+    table = state.variables["input"].numpy().copy()
+    made = learner.vectors(state)
+    moment = (made[1:] * np.sqrt(learner.counts[1:, None])).T @ made[1:]
+    np.testing.assert_allclose(moment, moment[0, 0] * np.eye(len(moment)), atol=1e-3 * moment[0, 0])
+    np.testing.assert_allclose(made[0], made[1:].mean(0), atol=1e-6)  # `<unk>`, which was not trained
+    np.testing.assert_array_equal(state.variables["input"].numpy(), table)
+    np.testing.assert_array_equal(skip_gram(whitening=0.0).vectors(state)[1:], table[1:])
 
 
 def test_vectors_that_nothing_trained_are_not_published(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from cluster.artefact import Draft, Input
 from cluster.errors import UsageError, WordloomError
-from trainers.vectors import KIND, WordVectors, write_vectors
+from trainers.vectors import KIND, WordVectors, whitening, write_vectors
 
 WORDS = ["<unk>", "the", "cat", "cats", "dog", "sun"]
 TABLE = np.array([[1, 1, 0], [0, 0, 3], [1, 0, 0], [2, 0.1, 0], [0.8, 0.3, 0], [0, 1, 1]], np.float32)
@@ -129,3 +129,25 @@ def test_words_and_vectors_must_fit() -> None:
         WordVectors(["a", "b"], [[1.0]])
     with pytest.raises(WordloomError, match="'a' has more than one"):
         WordVectors(["a", "a"], [[1.0], [2.0]])
+
+
+def strengths(table: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return np.linalg.eigvalsh((table * weights[:, None]).T @ table)
+
+
+def test_whitening_evens_out_directions_by_its_power() -> None:
+    random = np.random.default_rng(3)
+    table = (random.normal(size=(500, 4)) @ random.normal(size=(4, 4)) * [9, 1, 1, 0.5]).astype(np.float32)
+    weights = random.random(500)
+    before = strengths(table, weights)
+    for power in (0.0, 0.3, 1.0):
+        after = strengths(table @ whitening(table, weights, power), weights)
+        np.testing.assert_allclose(after / after[-1], (before / before[-1]) ** (1 - power), rtol=1e-3)
+        assert after.sum() == pytest.approx(before.sum(), rel=1e-4)  # the mean square length
+
+
+def test_whitening_of_next_to_nothing_stays_finite() -> None:
+    np.testing.assert_array_equal(whitening(np.zeros((5, 3), np.float32), np.ones(5), 0.5), np.eye(3))
+    few = np.array([[3.0, 0, 0, 0], [0, 1.0, 0, 0]], np.float32)
+    turned = few @ whitening(few, np.ones(2), 1.0)
+    np.testing.assert_allclose(turned, np.sqrt(5) * np.eye(4)[:2], rtol=1e-5)

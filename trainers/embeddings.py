@@ -39,7 +39,7 @@ AT_LEAST_ONE = {
     "candidates",
     "batch_pairs",
 }
-AT_LEAST_ZERO = {"subsample", "final_learning_rate", "smoothing", "momentum", "seed"}
+AT_LEAST_ZERO = {"subsample", "final_learning_rate", "smoothing", "whitening", "momentum", "seed"}
 LINE = 8  # the words in reach and the negatives of a tile are a multiple of it
 UNKNOWN = 0  # the index of `<unk>` in every vocabulary
 
@@ -53,7 +53,8 @@ class EmbeddingsSettings:
     and weighs). `negative`: negative examples a pair. `subsample`: the relative frequency above which words
     are thinned out (0: never). `unknown`: whether `<unk>` is trained like a word; if not, it is left out
     before windows are laid. `epochs`: passes over the corpus. `learning_rate`: falls to `final_learning_rate`
-    by half a cosine. `smoothing`: the power of the counts that negatives are drawn by.
+    by half a cosine. `smoothing`: the power of the counts that negatives are drawn by. `whitening`: how far
+    the directions of the published vectors are evened out, 0 to 1 (`trainers.vectors.whitening`).
 
     `tokens_per_step`: centres whose gradients are summed before the tables change. `negatives_per_tile`:
     negative words that the centres of one tile (`tile` consecutive ones) share, at least. `block_tokens` and
@@ -75,6 +76,7 @@ class EmbeddingsSettings:
     learning_rate: float = 0.05
     final_learning_rate: float = 0.0001
     smoothing: float = 0.75
+    whitening: float = 0.3
     tokens_per_step: int = 512
     tile: int = 16
     negatives_per_tile: int = 28
@@ -104,6 +106,8 @@ class EmbeddingsSettings:
             )
         if self.momentum >= 1:
             raise UsageError(f"Setting 'embeddings.momentum' is {self.momentum}; give less than 1.")
+        if self.whitening > 1:
+            raise UsageError(f"Setting 'embeddings.whitening' is {self.whitening}; give at most 1.")
         if self.tokens_per_step % self.tile:
             raise UsageError(
                 f"Setting 'embeddings.tokens_per_step' is {self.tokens_per_step}; "
@@ -139,6 +143,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "vector_size": 200,
         "window": 10,
         "subsample": 0.0,
+        "whitening": 0.0,
         "unknown": True,
         "epochs": 1,
         "learning_rate": 0.5,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from trainers.skipgram import SkipGram
 
 # Raised by hand when a stage's output changes; tests/test_golden_training.py guards both.
-EMBEDDINGS_VERSION = 7
+EMBEDDINGS_VERSION = 8
 LANGUAGE_MODEL_VERSION = 7
 SENTIMENT_VERSION = 4
 LABELLING_VERSION = 8

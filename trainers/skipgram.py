@@ -28,7 +28,7 @@ from trainers.loop import Arrays, History
 from trainers.negative_sampling import NegativeSampling
 from trainers.similarity import agreement, read_judgements
 from trainers.stream import Block, Stream
-from trainers.vectors import WordVectors, write_vectors
+from trainers.vectors import ROWS, WordVectors, whitening, write_vectors
 from trainers.word_map import write_map
 
 LOG = logging.getLogger(__name__)
@@ -167,8 +167,7 @@ class SkipGram:
             for each in (word, word.lower())
         }
         rows = [row for row, word in enumerate(self.words) if word in spelt]
-        table = state.variables["input"].numpy()[rows]
-        judged = WordVectors([self.words[row] for row in rows], table)
+        judged = WordVectors([self.words[row] for row in rows], self.vectors(state)[rows])
         return {"held_out_similarity": agreement(judged, self._judged).correlation}
 
     def _on_pages(self, state: State) -> dict[str, float]:
@@ -203,12 +202,26 @@ class SkipGram:
             "held_out_auc": area_under_curve(positive, negative.ravel()),
         }
 
+    def vectors(self, state: State) -> Floats:
+        """float32 [V, d]: what is published, the input vectors, evened out by `settings.whitening`. `<unk>`,
+        where it was not trained, gets the mean of the others."""
+        table = state.variables["input"].numpy().copy()
+        trained = slice(0 if self.settings.unknown else UNKNOWN + 1, None)
+        if self.settings.whitening:
+            # By the square root of their counts: neither some hundred commonest words alone nor the mass of
+            # rare ones, whose vectors have hardly left their beginning, say which directions are strong.
+            turn = whitening(table[trained], np.sqrt(self.counts[trained]), self.settings.whitening)
+            for at in range(0, len(table), ROWS):
+                table[at : at + ROWS] = table[at : at + ROWS] @ turn
+        if not self.settings.unknown and len(table) > 1:
+            table[UNKNOWN] = table[trained].mean(0, dtype=np.float64)
+        return table
+
     def publish(
         self, state: State, folder: Folder, history: History
     ) -> tuple[dict[str, Any], dict[str, FileRecord]]:
-        """The input vectors, and a map of the commonest words. `<unk>`, where it was not trained, gets the
-        mean of the others. Raises WordloomError where no pair of words was trained: the vectors are those
-        that the training began with."""
+        """The vectors, and a map of the commonest words. Raises WordloomError where no pair of words was
+        trained: the vectors are those that the training began with."""
         if history and all(entry["loss"] is None for entry in history):
             of = history[0]
             raise WordloomError(
@@ -216,9 +229,7 @@ class SkipGram:
                 f"{of['tokens_unknown']:,.0f} not in the vocabulary, {of['tokens_subsampled']:,.0f} thinned "
                 "out); give the corpus' own vocabulary, longer documents or a larger embeddings.subsample."
             )
-        vectors = state.variables["input"].numpy().copy()
-        if not self.settings.unknown and len(vectors) > 1:
-            vectors[UNKNOWN] = vectors[UNKNOWN + 1 :].mean(0, dtype=np.float64)
+        vectors = self.vectors(state)
         files = write_vectors(folder, vectors, self.words, self.counts)
         files |= write_map(folder, WordVectors(self.words, vectors, self.counts))
         counts: dict[str, Any] = {"words": len(vectors), "vector_size": vectors.shape[1]}

@@ -206,6 +206,33 @@ class WordVectors:
         return "no word of the vocabulary is spelt like it."
 
 
+def whitening(vectors: Floats, weights: npt.ArrayLike, power: float) -> Floats:
+    """float32 [d, d]: what vectors [V, d] are multiplied by to bring their principal directions nearer to
+    equal strength. `power` 0 leaves them as they are, 1 makes all directions equally strong; the mean square
+    length by `weights` [V] stays.
+
+    Skip-gram decides scores, that is products of an input vector and an output vector, and these stay the
+    same where one table is multiplied by any invertible matrix and the other by its inverse: the axes that
+    cosines are taken along are the training's accident. A few strong directions, which nearly all words
+    share, drown the finer ones in it; evening them out in part brings cosines nearer to what people judge
+    (Artetxe, Lopez-Gazpio, Labaka and Agirre 2018, arXiv:1809.02094).
+    """
+    shares = np.asarray(weights, np.float64)
+    size = vectors.shape[1]
+    moment = np.zeros((size, size))
+    for at in range(0, len(vectors), ROWS):
+        part = vectors[at : at + ROWS].astype(np.float64)
+        moment += (part * shares[at : at + ROWS, None]).T @ part
+    strengths, axes = np.linalg.eigh(moment)
+    if not strengths[-1] > 0:
+        return np.eye(size, dtype=np.float32)
+    strengths = np.maximum(strengths / strengths[-1], 0.0)
+    # Directions without strength, as of more numbers than words, would be blown up without end.
+    scale = np.maximum(strengths, 1e-6) ** (-power / 2)
+    scale *= np.sqrt(strengths.sum() / (strengths * scale**2).sum())
+    return np.asarray((axes * scale) @ axes.T, np.float32)
+
+
 def write_vectors(
     folder: Folder, vectors: Floats, words: Sequence[str], counts: npt.ArrayLike | None
 ) -> dict[str, FileRecord]:

@@ -111,7 +111,7 @@ def ours(task: dict[str, Any]) -> dict[str, Any]:
         "exchange_seconds": exchanging,
     }
     arrays = made.save(state)
-    return {**figures, **quality(text, arrays["input"], arrays["output"], task)}
+    return {**figures, **quality(text, arrays["input"], arrays["output"], task, made.vectors(state))}
 
 
 def texts_of(text: Text, longest: int) -> list[list[str]]:
@@ -228,8 +228,15 @@ def pword2vec(task: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": trained / rate, "cpu_seconds": spent.ru_utime + spent.ru_stime}
 
 
-def quality(text: Text, table: np.ndarray, output: np.ndarray, task: dict[str, Any]) -> dict[str, float]:
-    """Held-out loss and AUC, similarity and analogies by the same code for every system, as `task` asks."""
+def quality(
+    text: Text,
+    table: np.ndarray,
+    output: np.ndarray,
+    task: dict[str, Any],
+    published: np.ndarray | None = None,
+) -> dict[str, float]:
+    """Held-out loss and AUC of the two tables, similarity and analogies of what a system publishes (the first
+    table where it is not said), by the same code for every system, as `task` asks."""
     if not {"held_out", "similarity"} & task.keys():
         return {}
     import tensorflow as tf
@@ -245,7 +252,8 @@ def quality(text: Text, table: np.ndarray, output: np.ndarray, task: dict[str, A
     figures = {"loss": held_out["held_out_loss"], "auc": held_out["held_out_auc"]}
     if "similarity" not in task:
         return figures
-    vectors, sets = WordVectors(text.words, table, text.counts), Path(task["similarity"])
+    vectors = WordVectors(text.words, table if published is None else published, text.counts)
+    sets = Path(task["similarity"])
     questions = similarity.read_analogies(sets / "questions-words.txt")
     simlex = sets / "simlex999.txt"
     return figures | {

@@ -45,7 +45,8 @@ __all__ = ["Artefact", "Draft", "Input", "Manifest", "identity_of", "settings_di
 MANIFEST = "manifest.json"
 MAKING = "making"
 DRAFT = f"{MAKING}/draft.json"
-OURS = (f"{MAKING}/", f"{PROBES}/")  # what may be cleared for another run
+BEFORE = (f"{MAKING}/{CLAIMS}/", f"{PROBES}/")  # what we write before a draft
+OURS = (f"{MAKING}/", f"{PROBES}/")  # what may be cleared for another run, where a draft of ours is
 PROGRESS = "progress.json"  # below making/: how far the run is, by stages that take long
 LIBRARIES = ("ray", "tensorflow", "keras", "numpy", "pyarrow", "lxml")
 
@@ -69,11 +70,11 @@ class Artefact:
     def open(cls, location: str | Path | Folder, kind: str | None = None) -> Artefact:
         """Opens the artefact in a folder. Raises WordloomError where there is none of that kind."""
         folder = location if isinstance(location, Folder) else Folder(location)
-        found = _published(folder)
+        found = published(folder)
         wanted = f"{kind} artefact" if kind else "artefact"
         if found is None:
             state = "it has no manifest.json" if folder.exists() else "there is no such folder"
-            hint = "; a run that made it did not finish: run the same command again" if _begun(folder) else ""
+            hint = "; a run that made it did not finish: run the same command again" if begun(folder) else ""
             raise WordloomError(f"{folder.location!r} is no {wanted}: {state}{hint}.")
         if kind is not None and found.kind != kind:
             raise WordloomError(
@@ -173,14 +174,14 @@ class Draft:
             {name: given.identity for name, given in self.inputs.items()},
             self.settings,
         )
-        self.published = _published(self.folder)
+        self.published = published(self.folder)
         self._begun = time.time()
         self._release: Callable[[], object] = int  # nothing to give back
         if self.published is None:
-            self._refuse_foreign()
+            refuse_foreign(self.folder, self.identity)
             if claim:
                 self._release = weakref.finalize(self, take(self.making, self.location))
-                self.published = _published(self.folder)  # who had the claim may have finished just now
+                self.published = published(self.folder)  # who had the claim may have finished just now
         if self.published is None:
             self._begin()
         elif self.published.identity != self.identity:
@@ -241,31 +242,38 @@ class Draft:
         self.published = Artefact(self.folder, manifest)
         return self.published
 
-    def _refuse_foreign(self) -> None:
-        begun = _begun(self.folder)
-        if begun == self.identity:
-            return
-        beside = [name for name in self.folder.names() if not name.startswith(OURS)]
-        if beside and begun is None:
-            raise WordloomError(
-                f"{self.location!r} holds files that are not ours ({beside[0]!r}); "
-                "name an empty or a new folder."
-            )
-        if beside:
-            # Whose they are nobody knows: parts of that run, or what a user has put there since.
-            raise WordloomError(
-                f"{self.location!r} holds a run of other inputs or settings that did not finish, and files "
-                f"beside it ({beside[0]!r}); name another folder, or delete this one."
-            )
-
     def _begin(self) -> None:
-        if _begun(self.folder) == self.identity:
+        if begun(self.folder) == self.identity:
             return
-        for name in self.folder.names():
+        # The draft last: without it nobody could tell that the others are ours.
+        for name in sorted(self.folder.names(), key=lambda name: name == DRAFT):
             if name.startswith(OURS) and not name.startswith(f"{MAKING}/{CLAIMS}/"):
                 self.folder.delete(name)
         inputs = {name: given.identity for name, given in self.inputs.items()}
         self.folder.write_json(DRAFT, {"kind": self.kind, "identity": self.identity, "inputs": inputs})
+
+
+def refuse_foreign(folder: Folder, identity: str) -> None:
+    """Raises WordloomError where a folder in which nothing is published holds anything that an artefact of
+    this identity could not be made beside: what is not ours, or more than ``making/`` of another run."""
+    if begun(folder) == identity:
+        return
+    names = folder.names()
+    there = begun(folder)  # again, behind the listing: of who began meanwhile the claim tells
+    if there == identity:
+        return
+    beside = [name for name in names if not name.startswith(BEFORE if there is None else OURS)]
+    if beside and there is None:
+        raise WordloomError(
+            f"{folder.location!r} holds files that are not ours ({beside[0]!r}); "
+            "name an empty or a new folder."
+        )
+    if beside:
+        # Whose they are nobody knows: parts of that run, or what a user has put there since.
+        raise WordloomError(
+            f"{folder.location!r} holds a run of other inputs or settings that did not finish, and files "
+            f"beside it ({beside[0]!r}); name another folder, or delete this one."
+        )
 
 
 def settings_dict(settings: Any) -> dict[str, Any]:
@@ -306,7 +314,8 @@ def commit() -> str | None:
     return done.stdout.strip()
 
 
-def _published(folder: Folder) -> Artefact | None:
+def published(folder: Folder) -> Artefact | None:
+    """The artefact in a folder, None where none is published. Raises WordloomError where it is damaged."""
     try:
         value = folder.read_json(MANIFEST)
     except (FileNotFoundError, NotADirectoryError):
@@ -332,12 +341,13 @@ def _published(folder: Folder) -> Artefact | None:
         ) from error
 
 
-def _begun(folder: Folder) -> str | None:
+def begun(folder: Folder) -> str | None:
     """The identity that an unfinished run was making here, None where there was none."""
     try:
-        return str(folder.read_json(DRAFT)["identity"])
+        identity = folder.read_json(DRAFT)["identity"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return identity if isinstance(identity, str) else None
 
 
 def _difference(there: Artefact, wanted: Draft) -> str:

@@ -24,7 +24,17 @@ import ray
 import ray.data
 
 from cluster import memory, metrics
-from cluster.artefact import DRAFT, MAKING, Artefact, Draft, Input, identity_of, settings_dict
+from cluster.artefact import (
+    MAKING,
+    Artefact,
+    Draft,
+    Input,
+    begun,
+    identity_of,
+    published,
+    refuse_foreign,
+    settings_dict,
+)
 from cluster.errors import WordloomError
 from cluster.folder import FileRecord, Folder
 from cluster.progress import Reporter, Stage, counted, quantity
@@ -127,18 +137,20 @@ def ingest_settings(source: Source, settings: IngestSettings) -> dict[str, Any]:
 
 
 def prepare(source: Source, output: str | Path | Folder, settings: IngestSettings) -> Plan:
-    """The plan of an ingest. Writes nothing and needs no Ray."""
+    """The plan of an ingest. Writes nothing and needs no Ray. Raises WordloomError where the folder holds
+    what `ingest` would refuse, unless that is another artefact."""
     folder = output if isinstance(output, Folder) else Folder(output)
     inputs = {name: given.identity for name, given in ingest_inputs(source).items()}
     identity = identity_of(KIND, ingest_version(source), inputs, ingest_settings(source, settings))
     splits = _planned(source, settings)
     state, finished, done = "new", 0, 0
-    try:
-        state = "published" if Artefact.open(folder).identity == identity else "taken"
-    except WordloomError:
-        if folder.exists(DRAFT) and folder.read_json(DRAFT).get("identity") == identity:
-            ledger = Ledger(folder, folder.child(MAKING), splits)
-            state, finished, done = "begun", len(ledger.finished), ledger.bytes
+    if (there := published(folder)) is not None:
+        state = "published" if there.identity == identity else "taken"
+    elif begun(folder) == identity:
+        ledger = Ledger(folder, folder.child(MAKING), splits)
+        state, finished, done = "begun", len(ledger.finished), ledger.bytes
+    else:
+        refuse_foreign(folder, identity)
     return Plan(source, folder.location, identity, splits, finished, done, state)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from cluster.artefact import Artefact, Draft, Input
 from cluster.errors import WordloomError
+from cluster.folder import Folder
 
 DUMP = Input("dump", "d" * 64, "/somewhere/dump.xml.bz2")
 
@@ -110,6 +111,53 @@ def test_a_folder_with_foreign_files_is_refused_and_kept(tmp_path: Path) -> None
     with pytest.raises(WordloomError, match=r"not ours \('thesis.txt'\)"):
         draft(tmp_path / "a")
     assert (tmp_path / "a" / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '{"identity": "ab', "{}"])
+def test_a_making_folder_that_is_not_ours_is_refused_and_kept(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "a" / "making" / "draft.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    with pytest.raises(WordloomError, match=r"not ours \('making/draft.json'\)"):
+        draft(tmp_path / "a")
+    file.rename(file.with_name("thesis.txt"))
+    with pytest.raises(WordloomError, match=r"not ours \('making/thesis.txt'\)"):
+        draft(tmp_path / "a")
+    assert file.with_name("thesis.txt").read_text() == content
+
+
+def test_who_begins_while_the_folder_is_looked_at_is_not_foreign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = Folder.names
+    begins = [lambda: draft(tmp_path / "a")]
+
+    def listed(folder: Folder) -> list[str]:
+        if begins:
+            begins.pop()()
+        return names(folder)
+
+    monkeypatch.setattr(Folder, "names", listed)
+    assert draft(tmp_path / "a").published is None and not begins
+
+
+def test_clearing_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    making = draft(tmp_path / "a").making
+    for name in ("a.json", "splits/0.json"):
+        making.write(name, b"{}")
+    delete = Folder.delete
+
+    def killed(folder: Folder, name: str = "") -> None:
+        if name == "making/splits/0.json":
+            raise KeyboardInterrupt
+        delete(folder, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "delete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            draft(tmp_path / "a", Settings(size=4))
+    assert making.exists("splits/0.json") and not making.exists("a.json")
+    assert not draft(tmp_path / "a", Settings(size=4)).making.exists("splits/0.json")
 
 
 def test_what_lies_beside_an_unfinished_draft_is_never_cleared(tmp_path: Path) -> None:

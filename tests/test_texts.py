@@ -181,6 +181,28 @@ def test_a_plan_knows_what_is_there(tmp_path: Path) -> None:
     assert wikipedia.prepare(corpus, tmp_path / "out", IngestSettings()).state == "taken"
 
 
+@pytest.mark.parametrize("content", ["[]", "3", "{", '{"identity": 5}'])
+def test_a_dry_run_refuses_what_the_run_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    some_rows(tmp_path)
+    arguments = ["ingest", "text", "--source", "a.jsonl", "--output", "out", "--dry-run", "--quiet"]
+    draft = tmp_path / "out" / "making" / "draft.json"
+    draft.parent.mkdir(parents=True)
+    draft.write_text(content)
+    assert wordloom.main(arguments) == 1
+    said = capsys.readouterr().err
+    assert said.endswith(
+        "holds files that are not ours ('making/draft.json'); name an empty or a new folder.\n"
+    )
+    assert said.count("\n") == 1
+    draft.unlink()
+    (tmp_path / "out" / "manifest.json").write_text(content)
+    assert wordloom.main(arguments) == 1
+    assert "manifest" in capsys.readouterr().err
+
+
 def test_status_shows_how_far_an_ingest_is(tmp_path: Path) -> None:
     corpus = texts.locate(some_rows(tmp_path), tmp_path)
     draft = by_hand(corpus, tmp_path / "out", publish=False)

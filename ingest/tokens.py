@@ -117,7 +117,8 @@ class Tokeniser:
         return self.encode([text]).strings()
 
     def encode(self, texts: Sequence[str]) -> Tokens:
-        """The tokens of the texts, in order, with one dictionary over all of them."""
+        """The tokens of the texts, in order, with one dictionary over all of them. Raises UsageError for one
+        text in place of a list."""
         table = self.table()
         indices, offsets = self.add(table, texts)
         dictionary = table.dictionary()
@@ -135,7 +136,9 @@ class Tokeniser:
         self, table: TokenTable, texts: Iterable[str]
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         """The texts' tokens as entries of a table of ours, which grows by those that are new, and where each
-        text ends: int32[n] and int64[texts + 1]. The table holds words before they are `normal`."""
+        text ends: int32[n] and int64[texts + 1]. The table holds words before they are `normal`. Raises
+        UsageError for one text in place of a list."""
+        refuse_one(texts, "text")
         numbers, lengths = [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
         for batch in _batches(texts):
             data = b"\n".join([*batch, b""])
@@ -188,6 +191,12 @@ class Tokeniser:
         normal = word if self.normalise == "none" else _normalize(self.normalise, word)
         # NFKC spells some characters out in several words; a token is one.
         return word if any(map(str.isspace, normal)) else normal
+
+
+def refuse_one(given: Iterable[str], noun: str) -> None:
+    """Raises UsageError for one string where a list of them is due: its letters would be taken for them."""
+    if isinstance(given, str):
+        raise UsageError(f"The {noun}s are one {noun}, {given[:40]!r}; give a list, [{noun}].")
 
 
 def _tokeniser(name: str, lower_case: bool, normalise: str) -> Tokeniser:

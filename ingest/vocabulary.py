@@ -25,7 +25,7 @@ from cluster.errors import WordloomError
 from cluster.folder import FileRecord, Folder
 from cluster.progress import Reporter
 from ingest.settings import VocabularySettings
-from ingest.tokens import Tokeniser, Tokens
+from ingest.tokens import Tokeniser, Tokens, refuse_one
 
 KIND = "vocabulary"
 FILE = "vocabulary.parquet"
@@ -83,7 +83,9 @@ class Vocabulary:
         return self._numbers.get(token, 0)
 
     def numbers(self, tokens: Iterable[str]) -> npt.NDArray[np.int32]:
-        """int32[n]: the numbers of the tokens, 0 for those that are not in the vocabulary."""
+        """int32[n]: the numbers of the tokens, 0 for those that are not in the vocabulary. Raises UsageError
+        for one token in place of a list."""
+        refuse_one(tokens, "token")
         get = self._numbers.get
         return np.fromiter((get(token, 0) for token in tokens), np.int32)
 
@@ -112,7 +114,8 @@ class Numbering:
         self._numbers = np.zeros(0, np.int32)  # of each entry of the table
 
     def __call__(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
-        """int32[tokens] of each text: the numbers of its tokens, 0 for those not in the vocabulary."""
+        """int32[tokens] of each text: the numbers of its tokens, 0 for those not in the vocabulary. Raises
+        UsageError for one text in place of a list."""
         with self._lock:
             if len(self._table) > MOST_REMEMBERED:
                 self._table, self._numbers = self._tokeniser.table(), np.zeros(0, np.int32)

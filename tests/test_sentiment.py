@@ -132,8 +132,9 @@ def test_the_served_model_says_what_the_learner_says(
     np.testing.assert_allclose(reading_of.log_odds[-1], odds, atol=1e-4)
     assert reading_of.log_odds.shape == (len(reading_of.words), 2)
     assert model.trajectory("").words == []
-    with pytest.raises(UsageError, match=r"one text, 'good film'; give a list"):
-        model.predict("good film")
+    for taken in (model.predict, model.rows):
+        with pytest.raises(UsageError, match=r"one text, 'good film'; give a list, \[text\]"):
+            taken("good film")
 
 
 def test_a_killed_training_goes_on_bit_for_bit_though_it_drops_words(

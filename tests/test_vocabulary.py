@@ -162,6 +162,20 @@ def test_a_numbering_gives_what_cutting_and_looking_up_gives(
             assert [row.tolist() for row in numbering(texts)] == expected
 
 
+def test_one_string_is_not_taken_for_a_list_of_letters() -> None:
+    tokeniser = Tokeniser()
+    words = vocabulary.Vocabulary(["<unk>", "a", "b"], [0, 2, 1])
+    for taken, noun in (
+        (tokeniser.encode, "text"),
+        (vocabulary.Numbering(tokeniser, words), "text"),
+        (words.numbers, "token"),
+    ):
+        with pytest.raises(
+            UsageError, match=rf"^The {noun}s are one {noun}, 'a b'; give a list, \[{noun}\]\.$"
+        ):
+            taken("a b")
+
+
 def test_a_numbering_is_safe_from_several_threads() -> None:
     words = [f"w{number}" for number in range(400)]
     numbering = Numbering(Tokeniser(), Vocabulary(["<unk>", *words], np.ones(401)))

@@ -28,6 +28,7 @@ import tensorflow as tf
 from cluster.artefact import Artefact
 from cluster.errors import UsageError
 from cluster.folder import FileRecord, Folder
+from ingest.tokens import refuse_one
 from trainers.characters import Alphabet
 from trainers.graphs import by_shape
 from trainers.language_settings import KIND
@@ -360,8 +361,7 @@ class CharacterModel:
     def scores(self, texts: Sequence[str]) -> list[Score]:
         """The same for several texts, read side by side; log-probabilities agree with `score` to 1e-4. Raises
         UsageError for one text in place of a list."""
-        if isinstance(texts, str):
-            raise UsageError(f"The texts are one text, {texts[:40]!r}; give a list, [text].")
+        refuse_one(texts, "text")
         encoded = [self._with_start(text) for text in texts]
         order = sorted(range(len(texts)), key=lambda each: -len(encoded[each]))
         results: dict[int, Score] = {}

@@ -19,7 +19,7 @@ import tensorflow as tf
 from cluster.artefact import Artefact
 from cluster.errors import UsageError
 from cluster.folder import FileRecord, Folder
-from ingest.tokens import Tokeniser
+from ingest.tokens import Tokeniser, refuse_one
 from ingest.vocabulary import Numbering, Vocabulary
 from trainers.model_files import MODEL, PARAMETERS, reading, write_parameters
 from trainers.recurrent import Recurrent
@@ -116,8 +116,7 @@ class SentimentModel:
         """The probabilities of the labels for each text: float32 [texts, labels]. A text without a word
         that the tokeniser keeps is read as one unknown word. Raises UsageError for a text that is too
         long, and for one text in place of a list."""
-        if isinstance(texts, str):
-            raise UsageError(f"The texts are one text, {texts[:40]!r}; give a list, [text].")
+        refuse_one(texts, "text")
         if long := next((text for text in texts if len(text) > LONGEST_TEXT), None):
             raise UsageError(
                 f"A text has {len(long):,} characters, more than {LONGEST_TEXT:,}; give it in parts."
@@ -160,7 +159,8 @@ class SentimentModel:
     # few texts at a time, in shapes that are compiled once each
 
     def rows(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
-        """The words of each text as rows of the vectors: int32 [words]."""
+        """The words of each text as rows of the vectors: int32 [words]. Raises UsageError for one text in
+        place of a list."""
         return self._numbering(texts)
 
     def spans(self, text: str) -> npt.NDArray[np.int64]:

@@ -351,6 +351,17 @@ def test_wrong_frames_and_settings_are_said(learner: SequenceLabeller) -> None:
         model.label(["abc"])
     with pytest.raises(UsageError, match="has 0 frames"):
         model.label([np.zeros((0, 128), np.uint8)])
+    image = np.zeros((16, 8)).tolist()
+    for odd, says in (
+        ([[0] * 128, [0] * 7], "frame 1 has 7 numbers"),
+        ([image, image[:-1]], "frame 1 has 120 numbers"),
+        ([image, [*image[:-1], [0]]], "rows of frame 1 have unequal lengths"),
+        ([image, [0] * 128], "they are nested differently"),
+    ):
+        with pytest.raises(UsageError, match=rf"^Sequence 1 .*unequal shapes \({says}\); give 128 numbers"):
+            model.label([[image], odd])
+    with pytest.raises(UsageError, match=r"^Sequence 0 is 5; give a list of its frames\.$"):
+        model.label([5])
     assert model.label([]) == []
     for wrong, says in (
         ({"split": "random"}, "choose random66"),

@@ -111,11 +111,19 @@ class LabellingModel:
     def _encoded(self, number: int, frames: Frames) -> npt.NDArray[Any]:
         if isinstance(frames, str):
             raise UsageError(f"Sequence {number} is the text {frames[:40]!r}; give a list of its frames.")
+        if not hasattr(frames, "__len__"):
+            raise UsageError(f"Sequence {number} is {str(frames)[:40]}; give a list of its frames.")
         if self.tokens:
             values = np.array([self._rows.get(str(token), 0) for token in frames], np.int32)
         else:
-            values = np.asarray(frames)
             wanted = self.network.front.frame
+            try:
+                values = np.asarray(frames)
+            except ValueError as error:
+                raise UsageError(
+                    f"Sequence {number} has frames of unequal shapes ({_odd(frames, wanted)}); "
+                    f"give {wanted} numbers each."
+                ) from error
             if values.dtype.kind not in "bfiu" or values.size != len(values) * wanted:
                 raise UsageError(
                     f"Sequence {number} has frames of shape {values.shape[1:]}; give {wanted} numbers each."
@@ -139,3 +147,15 @@ class LabellingModel:
         flat = tf.reshape(read, [-1, self.network.width]) @ self.parameters["output/kernel"]
         shape = tf.concat([tf.shape(read)[:2], [len(self.labels)]], axis=0)
         return tf.nn.softmax(tf.reshape(flat + self.parameters["output/bias"], shape))
+
+
+def _odd(frames: Frames, wanted: int) -> str:
+    """Which of some frames is the first that is not of `wanted` numbers, and of how many it is."""
+    for number, frame in enumerate(frames):
+        try:
+            size = np.asarray(frame).size
+        except ValueError:
+            return f"rows of frame {number} have unequal lengths"
+        if size != wanted:
+            return f"frame {number} has {size:,} numbers"
+    return "they are nested differently"

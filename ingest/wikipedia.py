@@ -221,14 +221,20 @@ class IngestSplit:
             return {"result": [error]}
         except Exception as error:  # Ray would end the run with words of its own, and none of the reason
             LOG.exception("split %d", split.index)
-            return {"result": [WordloomError(_defect(split, error))]}
+            return {"result": [WordloomError(_failed(split, error))]}
         return {"result": [record]}
 
 
-def _defect(split: AnySplit, error: Exception) -> str:
+def _failed(split: AnySplit, error: Exception) -> str:
+    where = f"Split {split.index} (bytes {split.start:,} to {split.stop:,})"
+    if memory.ran_out(error):
+        return (
+            f"{where} ran out of its worker's memory; end other programs, take fewer --workers, or raise the "
+            "container's limit, and run the same command again: what is finished is kept."
+        )
     return (
-        f"Split {split.index} (bytes {split.start:,} to {split.stop:,}) failed with {type(error).__name__}: "
-        f"{error}; this is a defect of ours, report it. What is finished is kept."
+        f"{where} failed with {type(error).__name__}: {error}; this is a defect of ours, report it. What is "
+        "finished is kept."
     )
 
 
@@ -283,7 +289,9 @@ def _made(
         except ray.exceptions.RayError as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise WordloomError(
-                f"A worker of ingest failed ({reason}); what is finished is kept, run the same command again."
+                memory.ran_out(error)
+                or f"A worker of ingest failed ({reason}); what is finished is kept, run the same command "
+                "again."
             ) from error
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+import ray
 
 from cluster import metrics, report
 from cluster.artefact import MANIFEST, Draft
@@ -165,6 +168,34 @@ def test_the_driver_counts_the_losses(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(wikipedia, "_made", lambda *_: records[-1:])
     made = wikipedia.ingest(dump, tmp_path / "corpus", SETTINGS)
     assert dict(counted)["ingest_losses"] == len(made.counts["losses"]) > 0
+
+
+@pytest.mark.parametrize("error", [MemoryError(), pa.lib.ArrowMemoryError("malloc of size 64 failed")])
+def test_a_split_whose_worker_ran_out_of_memory_is_no_defect(tmp_path: Path, error: MemoryError) -> None:
+    class Full:
+        def make(self, *_: Any) -> None:
+            raise error
+
+    split = list(plan(plain_dump(tmp_path, some_pages(100)), 2_000))[1]
+    actor = object.__new__(wikipedia.IngestSplit)  # its constructor is a process' own
+    actor._maker, actor._channel = Full(), ""  # type: ignore[assignment]
+    (said,) = actor({"split": [split]})["result"]
+    assert isinstance(said, WordloomError) and "defect" not in str(said)
+    where = rf"^Split 1 \(bytes {split.start:,} to {split.stop:,}\) ran out of its worker's memory; "
+    assert re.match(where + r".*fewer --workers.* what is finished is kept\.$", str(said))
+
+
+@pytest.mark.ray
+def test_a_worker_that_ray_ended_for_its_memory_is_said_as_that(
+    ray_cluster: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ended:
+        def iter_rows(self) -> None:
+            raise ray.exceptions.OutOfMemoryError("node is short of memory")
+
+    monkeypatch.setattr(wikipedia, "over_splits", lambda *_: Ended())
+    with pytest.raises(WordloomError, match=r"^Memory ran out, .* fewer --workers"):
+        wikipedia.ingest(plain_dump(tmp_path, some_pages(10)), tmp_path / "corpus", SETTINGS, workers=1)
 
 
 @pytest.mark.ray

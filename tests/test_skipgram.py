@@ -468,6 +468,20 @@ def test_vectors_that_nothing_trained_are_not_published(tmp_path: Path) -> None:
     assert not draft.folder.exists("manifest.json")
 
 
+def test_vectors_of_which_unknown_alone_was_trained_are_not_published(tmp_path: Path) -> None:
+    learner = skip_gram(**LOSSES[1])
+    learner.stream.values[:] = 0  # type: ignore[attr-defined]  # as with the vocabulary of another corpus
+    draft = Draft(tmp_path / "made", kind="vectors", output_version=1, inputs={}, settings={})
+    with pytest.raises(
+        WordloomError, match=r"^None of the corpus' 8,192 tokens is in the vocabulary, so <unk>"
+    ):
+        produce(learner, draft, LocalGroup(), LoopSettings(epochs=1), Ears())
+    assert not draft.folder.exists("manifest.json")
+    learner.stream.values[-1] = 1  # type: ignore[attr-defined]  # one word, in the last block
+    produce(learner, draft, LocalGroup(), LoopSettings(epochs=1), Ears())
+    assert draft.folder.exists("manifest.json")
+
+
 def test_a_sum_that_may_not_be_written_to_is_not_written_to() -> None:
     def work(group: Any) -> np.ndarray:
         class ReadOnly:

@@ -221,7 +221,7 @@ class SkipGram:
         self, state: State, folder: Folder, history: History
     ) -> tuple[dict[str, Any], dict[str, FileRecord]]:
         """The vectors, and a map of the commonest words. Raises WordloomError where no pair of words was
-        trained: the vectors are those that the training began with."""
+        trained, or `<unk>` alone: the vectors are those that the training began with."""
         if history and all(entry["loss"] is None for entry in history):
             of = history[0]
             raise WordloomError(
@@ -229,6 +229,7 @@ class SkipGram:
                 f"{of['tokens_unknown']:,.0f} not in the vocabulary, {of['tokens_subsampled']:,.0f} thinned "
                 "out); give the corpus' own vocabulary, longer documents or a larger embeddings.subsample."
             )
+        self._refuse_unknown_alone()
         vectors = self.vectors(state)
         files = write_vectors(folder, vectors, self.words, self.counts)
         files |= write_map(folder, WordVectors(self.words, vectors, self.counts))
@@ -238,6 +239,16 @@ class SkipGram:
                 if key in history[-1]:
                     counts[key] = history[-1][key]
         return counts, files
+
+    def _refuse_unknown_alone(self) -> None:
+        """Raises WordloomError where `<unk>` is trained and the corpus holds no other word. Most first blocks
+        hold one, so that few are read."""
+        blocks = map(self.stream.block, range(self.stream.blocks_per_epoch))
+        if self.settings.unknown and not any(np.any(block.values != UNKNOWN) for block in blocks):
+            raise WordloomError(
+                f"None of the corpus' {self.stream.units_per_epoch:,} tokens is in the vocabulary, so <unk> "
+                "alone was trained, with itself; give the corpus' own vocabulary."
+            )
 
     # steps
 

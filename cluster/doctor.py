@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -56,6 +57,8 @@ def examine(
     if "://" not in os.fspath(home):
         folder = Path(home).expanduser().absolute()
         findings += [disk(folder), writable(folder)]
+    else:
+        findings.append(reachable(os.fspath(home)))
     return [*findings, *(port_free(port) for port in ports), gpu()]
 
 
@@ -233,6 +236,28 @@ def writable(home: Path) -> Finding:
     if begun:
         words += f", {len(begun)} unfinished (the same command goes on)"
     return Finding("home", "ok", f"{home} can be written and holds {words}.")
+
+
+def reachable(home: str) -> Finding:
+    """Whether a `home` that is not on a disk can be listed, and its bucket exists. Only writing would tell
+    whether it may be written, and nothing is changed here."""
+    try:
+        from cluster.errors import WordloomError
+        from cluster.folder import Folder, filesystem_of, inside
+    except ImportError as error:
+        return Finding("home", "failed", f"Cannot look at {home} without {error.name}; run `make install`.")
+    try:
+        found = Folder(home).folders()
+    except WordloomError as error:
+        return Finding("home", "failed", str(error))
+    if not found and home.startswith(("s3://", "gs://")):  # a missing bucket lists as an empty one does
+        bucket = Folder(inside(home, filesystem_of(home)[1].partition("/")[0]))
+        with suppress(WordloomError):  # who may list a folder of it may not always ask for the bucket
+            if not bucket.exists():
+                return Finding(
+                    "home", "failed", f"There is no bucket {bucket}; make it, or choose another --home."
+                )
+    return Finding("home", "ok", f"{home} can be listed; whether it may be written was not tried.")
 
 
 def port_free(port: int, host: str = "127.0.0.1") -> Finding:

@@ -156,9 +156,28 @@ def test_a_home_that_may_not_be_written_fails(tmp_path: Path, monkeypatch: pytes
     assert doctor.writable(tmp_path / "home").state == "failed"
 
 
-def test_a_remote_home_is_not_looked_for_on_this_disk() -> None:
-    names = {finding.name for finding in examine("s3://bucket/home", ports=())}
-    assert not names & {"disk", "home"}
+def test_a_remote_home_is_not_looked_for_on_this_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "reachable", lambda home: Finding("home", "ok", home))
+    findings = {finding.name: finding for finding in examine("s3://bucket/home", ports=())}
+    assert "disk" not in findings and findings["home"].sentence == "s3://bucket/home"
+
+
+@pytest.mark.parametrize(
+    ("home", "says"), [("nowhere://a/b", "no file system that pyarrow knows"), ("s3://", "names no bucket")]
+)
+def test_a_remote_home_that_cannot_be_looked_at_fails(home: str, says: str) -> None:
+    finding = doctor.reachable(home)
+    assert finding.name == "home" and finding.state == "failed" and says in finding.sentence
+
+
+def test_a_remote_home_is_not_looked_at_without_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "cluster.folder", raising=False)
+    finding = doctor.reachable("s3://bucket/home")
+    assert (finding.state, finding.sentence) == (
+        "failed",
+        "Cannot look at s3://bucket/home without pyarrow; run `make install`.",
+    )
 
 
 def test_the_pins_of_this_python_are_compared_and_differences_named(tmp_path: Path) -> None:

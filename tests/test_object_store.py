@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from moto.server import ThreadedMotoServer
 
-from cluster import folder
+from cluster import doctor, folder
 from cluster.artefact import Artefact, Draft
+from cluster.doctor import Finding
 from cluster.errors import WordloomError
 from cluster.folder import PARTIAL, FileRecord, Folder, filesystem_of, inside
 from cluster.store import Store
@@ -211,6 +212,18 @@ def test_a_copy_of_a_remote_file_is_the_users_own_and_what_the_manifest_says(
         remote.local("a", record)
 
 
+def test_doctor_says_what_it_could_see_of_a_home_in_a_bucket(bucket: str) -> None:
+    home = f"s3://{bucket}/home"
+    well = Finding("home", "ok", f"{home} can be listed; whether it may be written was not tried.")
+    assert doctor.reachable(home) == well  # a bucket of ours with nothing in it
+    Folder(home).write("corpus/one/manifest.json", b"{}")
+    assert doctor.reachable(home) == well
+    assert Folder(home).names() == ["corpus/one/manifest.json"]
+    assert doctor.reachable("s3://no-such-bucket/a/b") == Finding(
+        "home", "failed", "There is no bucket s3://no-such-bucket; make it, or choose another --home."
+    )
+
+
 @pytest.mark.slow  # the SDKs try again for some seconds before they give up
 def test_a_store_that_cannot_be_reached_is_one_sentence(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -218,6 +231,8 @@ def test_a_store_that_cannot_be_reached_is_one_sentence(
     query = "?endpoint_override=127.0.0.1:9&scheme=http"
     with pytest.raises(WordloomError, match=r"Cannot reach 's3://b/home.*name and your credentials\."):
         Folder(f"s3://b/home{query}").names()
+    found = doctor.reachable(f"s3://b/home{query}")
+    assert found.state == "failed" and found.sentence.startswith("Cannot reach 's3://b/home")
     with pytest.raises(WordloomError, match=r"Cannot read 's3://b/x.*check --source and your credentials\."):
         locate(f"s3://b/x.bz2{query}", tmp_path)
     # Nothing of Google's answers on this machine, and nobody waits for a quarter of an hour.

@@ -21,7 +21,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,12 +86,12 @@ class Claim:
                 before, since = seen[name]
                 silent = time.monotonic() - since > PATIENCE and said == before
                 # Who wants it decides at once, unless it was stopped in between or failed to withdraw.
-                dead = silent if not _here(said) else not _alive(said) or (silent and said["state"] == WANTS)
+                dead = silent if not here(said) else not alive(said) or (silent and said["state"] == WANTS)
                 if dead:
                     self._folder.delete(name)
                 elif said["state"] == WANTS and name > self._owner:
                     continue  # it will withdraw, or it looked before we came and has it: seen next time
-                elif _here(said) or said != before:
+                elif here(said) or said != before:
                     raise WordloomError(
                         f"{self._location!r} is being made by process {said['process']} on {said['host']}; "
                         "wait for its end, or stop it and run the same command again."
@@ -111,7 +111,7 @@ class Claim:
         return found
 
     def _write(self, state: str) -> None:
-        said = {"state": state, "count": self._count, **_self()}
+        said = {"state": state, "count": self._count, **this_process()}
         self._folder.write(self._owner, json.dumps(said).encode())
 
     def _live(self) -> None:
@@ -174,13 +174,15 @@ _taking = threading.Lock()
 _lock = threading.RLock()
 
 
-def _self() -> dict[str, Any]:
+def this_process() -> dict[str, Any]:
+    """What `here` and `alive` tell this process by, wherever it is read."""
     return {"host": socket.gethostname(), "machine": _machine(), "process": os.getpid()} | {
         "began": _began(os.getpid())
     }
 
 
-def _here(said: dict[str, Any]) -> bool:
+def here(said: Mapping[str, Any]) -> bool:
+    """Whether a process of this machine and container wrote this."""
     return bool(said["host"] == socket.gethostname() and said["machine"] == _machine())
 
 
@@ -194,7 +196,7 @@ def _machine() -> list[str]:
         return []
 
 
-def _alive(said: dict[str, Any]) -> bool:
+def alive(said: Mapping[str, Any]) -> bool:
     """Whether the process lives that wrote this, on this machine: a number alone is given out again."""
     try:
         os.kill(said["process"], 0)

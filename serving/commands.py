@@ -132,13 +132,14 @@ def gc(options: Options) -> dict[str, Any]:
     store = Store(options.home)
     found = garbage.sort(store, options.keep)
     options.say(*(f"- {describe(artefact)}" for artefact in found.freed))
+    if not options.dry_run:
+        garbage.free(store, found)
     words = f"{len(found.freed)} of {len(found.freed) + len(found.kept)} artefacts"
     if not found.freed:
         options.say(f"Nothing to free: all {len(found.kept)} artefacts are wanted.")
     elif options.dry_run:
         options.say(f"{words} would go, {quantity(found.bytes, 'B')}.")
     else:
-        garbage.free(store, found)
         options.say(f"{words} are gone, {quantity(found.bytes, 'B')}.")
     return {
         "freed": [summary(artefact) for artefact in found.freed],

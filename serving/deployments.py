@@ -40,6 +40,7 @@ from serving.gate import log_to
 from serving.keys import Keys
 from serving.labels import Labels
 from serving.models import LABELLING, LANGUAGE_MODEL, SENTIMENT, VECTORS, Model
+from serving.notes import Held, Note
 from serving.profile import DEFAULT
 from serving.relay import Relay, answered
 from serving.sentiment import Sentiment
@@ -85,10 +86,20 @@ class Served:
 
 @serve.ingress()
 class Replica:
-    """A process that holds the model of one kind and answers its routes; the first kind also ``/``."""
+    """A process that holds the model of one kind and answers its routes; the first kind also ``/``.
+
+    What it holds it notes in the folder of `noted`; for those that `wordloom serve` starts that does
+    (serving/following.py).
+    """
 
     def __init__(
-        self, kind: str, served: Mapping[str, Model], settings: ServingSettings, prefix: str, keys: Keys
+        self,
+        kind: str,
+        served: Mapping[str, Model],
+        settings: ServingSettings,
+        prefix: str,
+        keys: Keys,
+        noted: tuple[Folder, Held] | None = None,
     ) -> None:
         _stay_on_loopback()
         if _in_actor():
@@ -111,6 +122,18 @@ class Replica:
         self.routes = application.build(
             cores, served, settings, readiness=self.readiness, asked=self.asked, keys=keys
         )
+        self._note: Note | None = None
+        if noted is not None:
+            folder, held = noted
+            self._note = Note(folder)
+            with contextlib.suppress(WordloomError, OSError):  # a folder that may only be read is served, too
+                self._note.write(held)
+
+    def __del__(self) -> None:
+        """Serve calls it when it ends a replica."""
+        if (note := getattr(self, "_note", None)) is not None:  # None: it did not come up
+            with contextlib.suppress(WordloomError, OSError):
+                note.end()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         elsewhere = {prefix: kind for kind in self.served if kind != self.kind for prefix in PREFIXES[kind]}
@@ -290,15 +313,20 @@ def from_folder(arguments: Mapping[str, Any]) -> serve.Application:
     if kind not in found:
         raise WordloomError(f"There is no model of kind {kind!r} in {folder!r}; found {', '.join(found)}.")
     keys = Keys.find(settings.state_keys_file, settings.api_keys_file)
-    with contextlib.suppress(WordloomError, OSError):  # a folder that may only be read is served, too
-        models.note(Folder(folder), found, followed, "Serve's configuration file")
-    return bind(kind, found, settings, prefix, keys)
+    noted = Folder(folder), models.holding({kind: found[kind]}, followed)
+    return bind(kind, found, settings, prefix, keys, noted)
 
 
 def bind(
-    kind: str, found: Mapping[str, Model], settings: ServingSettings, prefix: str, keys: Keys
+    kind: str,
+    found: Mapping[str, Model],
+    settings: ServingSettings,
+    prefix: str,
+    keys: Keys,
+    noted: tuple[Folder, Held] | None = None,
 ) -> serve.Application:
-    """The deployment of one kind, which the proxy reaches at `prefix`."""
+    """The deployment of one kind, which the proxy reaches at `prefix`; its replicas note what they hold in
+    the folder of `noted`."""
     deployment: Any = serve.deployment(  # typed as a decorator
         Replica,
         name=kind,
@@ -315,7 +343,7 @@ def bind(
         graceful_shutdown_timeout_s=5,
         logging_config=LOGGING,
     )
-    bound: serve.Application = deployment.bind(kind, dict(found), settings, prefix, keys)
+    bound: serve.Application = deployment.bind(kind, dict(found), settings, prefix, keys, noted)
     return bound
 
 

@@ -1,14 +1,11 @@
 """What a server holds while it runs: it follows what is promoted, and notes what it serves.
 
 A kind changes when another version of it is promoted or rolled back (serving/promotion.py), and that kind
-alone: newer models never go live unpromoted while a server runs. The note (serving/models.py) is for
-`models`, `status` and `gc`, which else could only guess.
+alone: newer models never go live unpromoted while a server runs.
 """
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -18,6 +15,7 @@ from cluster.errors import WordloomError
 from cluster.folder import Folder
 from cluster.progress import Reporter
 from serving import models
+from serving.notes import Note
 
 RETRY_SECONDS = 60.0  # until a promoted version that did not come up is tried again: each try starts replicas
 
@@ -36,8 +34,8 @@ class Following:
         self._again: dict[tuple[str, str], float] = {}  # when a version that failed is tried again
         self._reporter = reporter
         self._said = ""
-        self._server = f"{served.url} of process {os.getpid()} on {socket.gethostname()}"
-        self._note(followed)
+        self._note = Note(folder)
+        self._write(followed)
 
     def look(self) -> None:
         """Switches to what was promoted since; what goes wrong is said, and what is served is served on."""
@@ -53,12 +51,12 @@ class Following:
             due = self._again.get((kind, version), 0.0)
             if self._followed.get(kind) != version and time.monotonic() >= due:
                 self._follow(kind, version)
-                self._note(now)
+                self._write(now)
 
     def end(self) -> None:
         """Takes the note away."""
         try:
-            models.forget(self._folder, self._server)
+            self._note.end()
         except (WordloomError, OSError) as error:
             self._reporter.say(str(error))
 
@@ -76,9 +74,9 @@ class Following:
             self._again[kind, version] = time.monotonic() + RETRY_SECONDS
             self._reporter.say(str(error))
 
-    def _note(self, promoted: Mapping[str, str]) -> None:
+    def _write(self, promoted: Mapping[str, str]) -> None:
         try:
-            models.note(self._folder, self.served.models, promoted, self._server)
+            self._note.write(models.holding(self.served.models, promoted))
         except (WordloomError, OSError) as error:  # a folder that may only be read is served, too
             self._reporter.say(f"What is served cannot be noted for `status`, `models` and `gc`: {error}")
 

@@ -1,8 +1,8 @@
 """What a home may lose: artefacts that no model to be served, and nothing recent, was made from.
 
-Kept are what is served now, the newest few artefacts of each kind, the last few versions of each kind that
-were promoted (so a rollback still finds them), what unfinished runs begin from, and all that any of these
-were made from. Downloads and what is not ours are not touched.
+Kept are what any server holds or would begin with, the newest few artefacts of each kind, the last few
+versions of each kind that were promoted (so a rollback still finds them), what unfinished runs begin from,
+and all that any of these were made from. Downloads and what is not ours are not touched.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cluster import report
 from cluster.artefact import MANIFEST, Artefact
 from cluster.errors import UsageError, WordloomError
 from cluster.store import Store
-from serving import models
+from serving import models, notes
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def sort(store: Store, keep: int) -> Sorted:
     wanted = {each.identity for listed in by_kind.values() for each in listed[-keep:]}
     for versions in models.chosen(store.folder).values():
         wanted |= set(versions[-keep:])
-    wanted |= models.served(store.folder, artefacts)
+    wanted |= models.served(store.folder, artefacts) | models.held(store.folder)
     for run in store.unfinished():
         wanted |= set(run.inputs)
     wanted = _with_lineage(wanted, artefacts)
@@ -60,10 +60,11 @@ def sort(store: Store, keep: int) -> Sorted:
 
 
 def free(store: Store, found: Sorted) -> None:
-    """Deletes what `sort` found that may go.
+    """Deletes what `sort` found that may go, and the notes of servers that are gone.
 
     Ended half-way, nothing half-deleted reads as whole, and the same command goes on.
     """
+    notes.sweep(store.folder)
     gone = {artefact.identity for artefact in found.freed}
     chosen = models.chosen(store.folder)
     left = {kind: [each for each in versions if each not in gone] for kind, versions in chosen.items()}

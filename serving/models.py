@@ -3,8 +3,7 @@
 A home keeps them as ``<home>/<kind>/<identity>/manifest.json``; any folder with artefacts up to two levels
 down will do. Of several of one kind a server begins with the one that was promoted last
 (serving/promotion.py), or else with the newest by its manifest's time. What it holds from then on it notes
-beside them as ``serving.json``, for all who ask what is served; of several servers of one folder, the last to
-begin or to switch does.
+beside them (serving/notes.py), for all who ask what is served.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from cluster.artefact import MAKING, MANIFEST, Artefact
 from cluster.errors import WordloomError
-from cluster.folder import Folder, reason
+from cluster.folder import Folder
+from serving import notes
 from serving.frames import Frames
 from trainers import labelling_settings, language_settings, sentiment_settings, vectors
 
@@ -29,7 +28,7 @@ SENTIMENT = sentiment_settings.KIND
 LABELLING = labelling_settings.KIND
 
 DEPTH = 2
-RECORD, NOTE = "served.json", "serving.json"
+RECORD = "served.json"
 # Each kind that can be served, and what a person runs to have one.
 KINDS = {
     VECTORS: "wordloom train embeddings --corpus DIR --output DIR",
@@ -115,18 +114,33 @@ def find(location: str | Folder) -> dict[str, Model]:
 
 
 def serving(folder: Folder, among: Iterable[Artefact]) -> dict[str, Model]:
-    """The model of each kind `among` the artefacts of a folder that is served now: what the server that runs
-    holds, or, where none does, what one would begin with.
+    """The model of each kind `among` the artefacts of a folder that is served now: what a server that runs
+    holds, or, where none does, what one would begin with. Of several servers' the one that was promoted last
+    counts, or else the newest.
 
-    Raises WordloomError where a record is damaged.
+    Raises WordloomError where a record or a note is damaged.
     """
-    held = noted(folder)
-    return _to_serve(folder, [each for each in among if not held or each.kind in held], held)
+    wanted = last(chosen(folder))
+    best: dict[str, Model] = {}
+    for each in _by_server(folder, list(among)):
+        for kind, model in each.items():
+            best[kind] = max(
+                (best.get(kind, model), model),
+                key=lambda of: (of.version == wanted.get(of.kind), of.made, of.version),
+            )
+    return best
 
 
 def served(folder: Folder, among: Iterable[Artefact]) -> set[str]:
-    """The identities of the models that are served now, with those beside them; raises as `serving`."""
-    return {model.version for model in together(serving(folder, among))}
+    """The identities of the models that servers serve now, with those beside them; raises as `serving`."""
+    return {model.version for each in _by_server(folder, list(among)) for model in together(each)}
+
+
+def held(folder: Folder) -> set[str]:
+    """The identities of all that servers hold, also of what they are about to give up for a promotion."""
+    return {
+        version for each in notes.noted(folder) for of_kind in each.versions.values() for version in of_kind
+    }
 
 
 def promoted(held: Mapping[str, Model], folder: Folder, kind: str, version: str) -> dict[str, Model]:
@@ -165,6 +179,21 @@ def names(found: Mapping[str, Model]) -> str:
     return ", ".join(model.name for model in together(found))
 
 
+def _by_server(folder: Folder, among: Sequence[Artefact]) -> list[dict[str, Model]]:
+    """What each server serves by kind, or will at its next look; without a server what one would begin
+    with."""
+    promoted = last(chosen(folder))
+    found = []
+    for each in notes.noted(folder):
+        versions = {kind: list(of_kind) for kind, of_kind in each.versions.items()}
+        for kind, version in promoted.items():
+            if each.followed.get(kind) != version:
+                versions[kind] = [version, *versions.get(kind, [])]
+        lying = [artefact for artefact in among if artefact.kind in versions]
+        found.append(_to_serve(folder, lying, versions))
+    return found or [_to_serve(folder, among, {})]
+
+
 def _to_serve(
     folder: Folder, among: Iterable[Artefact], held: Mapping[str, Sequence[str]]
 ) -> dict[str, Model]:
@@ -188,8 +217,11 @@ def chosen(folder: Folder) -> dict[str, list[str]]:
 
     Raises WordloomError where the record is damaged or cannot be read.
     """
-    with _reading(folder, RECORD, "delete it, and the next server begins with the newest of each kind"):
-        read = _json(folder, RECORD)["promoted"]
+    with notes.reading(folder, RECORD, "delete it, and the next server begins with the newest of each kind"):
+        try:
+            read = folder.read_json(RECORD)["promoted"]
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
         return {str(kind): [str(version) for version in versions] for kind, versions in read.items()}
 
 
@@ -203,63 +235,10 @@ def record(folder: Folder, promoted: Mapping[str, list[str]]) -> None:
     folder.write_json(RECORD, {"promoted": dict(promoted)})
 
 
-def noted(folder: Folder) -> dict[str, list[str]]:
-    """For each kind the version that the server of a folder holds, or that was promoted since, and behind it
-    what else it holds of that kind; none without a server.
-
-    Raises WordloomError where the note is damaged or cannot be read.
-    """
-    now = last(chosen(folder))
-    with _reading(folder, NOTE, "delete it and start the server anew"):
-        read = _json(folder, NOTE)["serving"]
-        held = {str(kind): [str(version) for version in said["versions"]] for kind, said in read.items()}
-        for kind, version in now.items() if held else ():
-            if kind not in read or read[kind]["promoted"] != version:
-                held[kind] = [version, *held.get(kind, [])]
-        return held
-
-
-def note(folder: Folder, held: Mapping[str, Model], followed: Mapping[str, str], server: str) -> None:
-    """Notes what a server holds, and for each kind the promotion that it `followed`: a later one counts for
-    more than the note. Nothing is noted in a folder that is itself the one model."""
-    if folder.exists(MANIFEST):
-        return
-    said = {
-        kind: {
-            "versions": [each.version for each in together({kind: model})],
-            "promoted": followed.get(kind),
-        }
-        for kind, model in held.items()
-    }
-    folder.write_json(NOTE, {"server": server, "serving": said})
-
-
-def forget(folder: Folder, server: str) -> None:
-    """Takes a server's note away when it ends, but not that of another one which began since."""
-    with _reading(folder, NOTE, "delete it"):
-        if _json(folder, NOTE).get("server") == server:
-            folder.delete(NOTE)
-
-
-@contextmanager
-def _reading(folder: Folder, name: str, mend: str) -> Iterator[None]:
-    """Makes one sentence of what goes wrong with a file of ours beside the models."""
-    try:
-        yield
-    except OSError as error:
-        raise WordloomError(
-            f"{folder.location}/{name} cannot be read ({reason(error)}); see who may read it, or {mend}."
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WordloomError(f"{folder.location}/{name} is damaged ({error!r}); {mend}.") from error
-
-
-def _json(folder: Folder, name: str) -> Any:
-    """What a file of ours beside the models holds; where it is not there, that nothing was written yet."""
-    try:
-        return folder.read_json(name)
-    except (FileNotFoundError, NotADirectoryError):
-        return {"promoted": {}, "serving": {}}
+def holding(found: Mapping[str, Model], followed: Mapping[str, str]) -> notes.Held:
+    """What a server notes that serves these models and `followed` these promotions."""
+    versions = {kind: [each.version for each in together({kind: model})] for kind, model in found.items()}
+    return notes.Held(versions, followed)
 
 
 def artefacts(folder: Folder, depth: int = DEPTH) -> Iterator[Artefact]:

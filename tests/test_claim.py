@@ -112,7 +112,7 @@ def test_who_wants_it_and_never_decides_does_not_keep_others_waiting(
     now = [0.0]
     monkeypatch.setattr(claim.time, "monotonic", lambda: now[0])
     making = Folder(tmp_path / "making")
-    said = {"state": claim.WANTS, "count": 0, **claim._self()}
+    said = {"state": claim.WANTS, "count": 0, **claim.this_process()}
     making.child("claims").write("z.json", json.dumps(said).encode())
     held = Claim(making, "x", wait=lambda seconds: now.__setitem__(0, now[0] + seconds))
     assert claim.PATIENCE < now[0] < claim.PATIENCE + 2

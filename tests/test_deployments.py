@@ -17,13 +17,15 @@ import pytest
 import ray
 import requests
 from prometheus_client.parser import text_string_to_metric_families
+from ray import serve
+from ray.serve.config import ProxyLocation
 from ray.util.state import list_actors
 
 from cluster import metrics
 from cluster.errors import WordloomError
 from cluster.folder import Folder
 from cluster.session import Session
-from serving import client, deployments, models
+from serving import client, deployments, models, notes
 from serving.deployments import Served
 from serving.settings import ServingSettings, free_port
 from tests.cores import publish_labelling, publish_language_model, publish_sentiment, publish_vectors
@@ -420,3 +422,17 @@ def test_neither_version_s_files_can_be_read_and_what_was_served_is_served_on(tm
         assert (answer.status_code, answer.headers["X-Wordloom-Version"]) == (200, old.version)
     finally:
         deployments.stop()
+
+
+@pytest.mark.slow
+def test_what_a_configuration_file_deploys_is_noted_until_it_is_ended(tmp_path: Path) -> None:
+    deployments.stop()
+    held = publish_vectors(tmp_path / "vectors")
+    arguments = {"models": str(tmp_path), "kind": models.VECTORS, "prefix": "/"}
+    try:
+        serve.start(proxy_location=ProxyLocation.Disabled)
+        serve.run(deployments.from_folder(arguments), name=models.VECTORS)
+        assert models.held(Folder(tmp_path)) == {held.identity}
+    finally:
+        deployments.stop()
+    assert not Folder(tmp_path).child(notes.FOLDER).names()

@@ -15,7 +15,7 @@ from cluster.artefact import Artefact
 from cluster.errors import WordloomError
 from cluster.folder import Folder
 from cluster.progress import Reporter
-from serving import deployments, following, models
+from serving import deployments, following, models, notes
 from serving.deployments import Served
 from serving.following import Following
 from serving.keys import Keys
@@ -158,14 +158,33 @@ def test_a_server_that_ends_takes_its_note_away_and_no_other_s(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = of(tmp_path, VECTORS, 1)
-    server = Server(tmp_path, monkeypatch)
+    server, other = Server(tmp_path, monkeypatch), Server(tmp_path, monkeypatch)
     new = of(tmp_path, VECTORS, 2)
     assert server.noted() == {old.identity}
     server.following.end()
-    assert server.noted() == {new.identity}
-    models.note(server.home, {VECTORS: Model.of(old)}, {}, "another server")
-    server.following.end()
     assert server.noted() == {old.identity}
+    other.following.end()
+    assert server.noted() == {new.identity}
+
+
+def test_what_each_of_several_servers_holds_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, text = of(tmp_path, VECTORS, 1), of(tmp_path, LANGUAGE_MODEL, 1)
+    first = Server(tmp_path, monkeypatch)
+    new, newest = of(tmp_path, VECTORS, 2), of(tmp_path, VECTORS, 3)
+    models.record(first.home, {VECTORS: [new.identity]})
+    second = Server(tmp_path, monkeypatch)
+    models.record(first.home, {})
+    held = {old.identity, new.identity, text.identity}
+    assert second.noted() == models.held(first.home) == held
+    models.record(first.home, {VECTORS: [old.identity, newest.identity]})
+    second.broken = {newest.identity}
+    second.following.look()
+    assert models.held(first.home) == held  # what neither gave up yet stays
+    monkeypatch.setattr(deployments, "switch", first.switch)
+    first.following.look()
+    assert second.noted() == {new.identity, newest.identity, text.identity}
+    present = models.serving(first.home, models.artefacts(first.home))
+    assert present[VECTORS].version == newest.identity  # what was promoted, not what is held beside it
 
 
 def test_a_folder_that_is_itself_the_model_gets_no_file_of_a_server(
@@ -173,18 +192,18 @@ def test_a_folder_that_is_itself_the_model_gets_no_file_of_a_server(
 ) -> None:
     publish(tmp_path / "model", VECTORS, "2026-01-01T00:00:00+00:00")
     server = Server(tmp_path / "model", monkeypatch)
-    assert not (tmp_path / "model" / "serving.json").exists()
+    assert not (tmp_path / "model" / notes.FOLDER).exists()
     server.following.end()
 
 
 def test_the_wait_ends_by_ctrl_c_and_leaves_no_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Event:
         def wait(self, seconds: float) -> None:
-            assert (tmp_path / "serving.json").exists()
+            assert notes.noted(Folder(tmp_path))
             raise KeyboardInterrupt
 
     of(tmp_path, VECTORS, 1)
     monkeypatch.setattr(following, "threading", SimpleNamespace(Event=Event))
     served = Served("http://x", models.find(str(tmp_path)), ServingSettings(), Keys.find())
     following.follow(served, Folder(tmp_path), {}, 1.0, Reporter(quiet=True), "Serving until Ctrl-C.")
-    assert not (tmp_path / "serving.json").exists()
+    assert not notes.noted(Folder(tmp_path))

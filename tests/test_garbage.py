@@ -15,6 +15,7 @@ from cluster.errors import UsageError
 from cluster.folder import Folder
 from cluster.store import Store
 from serving import garbage, models
+from serving.notes import Note
 
 DUMP = {"dump": Input("dump", "d" * 64, "x.xml.bz2")}
 
@@ -82,13 +83,30 @@ def test_what_is_promoted_keeps_its_lineage_and_the_version_for_a_rollback(
 def test_what_a_server_holds_stays_though_it_is_neither_newest_nor_promoted(
     tmp_path: Path, home: dict[str, Artefact]
 ) -> None:
-    models.note(Folder(tmp_path), {"vectors": models.Model.of(home["vectors 1"])}, {}, "a server")
+    note = Note(Folder(tmp_path))
+    note.write(models.holding({"vectors": models.Model.of(home["vectors 1"])}, {}))
     store = Store(str(tmp_path))
     assert names(home, garbage.sort(store, 1).freed) == of(0)
-    models.forget(Folder(tmp_path), "another server")
+    other = Note(Folder(tmp_path))
+    other.write(models.holding({"vectors": models.Model.of(home["vectors 0"])}, {}))
+    assert not garbage.sort(store, 1).freed
+    other.end()
     assert names(home, garbage.sort(store, 1).freed) == of(0)
-    models.forget(Folder(tmp_path), "a server")
+    note.end()
     assert names(home, garbage.sort(store, 1).freed) == of(0, 1)
+
+
+def test_what_a_server_gives_up_for_a_promotion_stays_until_it_did(
+    tmp_path: Path, home: dict[str, Artefact]
+) -> None:
+    note = Note(Folder(tmp_path))
+    note.write(models.holding({"vectors": models.Model.of(home["vectors 0"])}, {}))
+    models.record(Folder(tmp_path), {"vectors": [home[f"vectors {number}"].identity for number in (0, 2)]})
+    store = Store(str(tmp_path))
+    assert names(home, garbage.sort(store, 1).freed) == of(1)
+    note.write(models.holding({"vectors": models.Model.of(home["vectors 2"])}, {}))
+    assert names(home, garbage.sort(store, 1).freed) == of(0, 1)
+    note.end()
 
 
 @pytest.mark.parametrize("broken", ["{", '{"format": 99}'])

@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ray import serve
 
-from serving import deployments, models
+from cluster.folder import Folder
+from serving import deployments, models, notes
 from serving.keys import Keys
+from serving.notes import Held
 from serving.settings import ServingSettings
 from tests.cores import publish_labelling, publish_vectors
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +53,20 @@ def test_a_replica_answers_its_own_kind_and_knows_of_the_others(handle: Any, tmp
     assert "/v1/labels" in asked(handle, "/openapi.json")[1]["paths"]
     status, refused = asked(handle, "/v1/text/generate")
     assert (status, refused["error"]["code"]) == (404, "no_model")
+
+
+def test_what_a_configuration_file_deploys_is_noted_by_its_replica(tmp_path: Path) -> None:
+    config = yaml.safe_load((ROOT / "deploy" / "serve.yaml").read_text(encoding="utf-8"))
+    (arguments,) = [each["args"] for each in config["applications"] if each["name"] == "vectors"]
+    folder, held = Folder(tmp_path), publish_vectors(tmp_path / "vectors" / "a")
+    publish_labelling(tmp_path / "labelling" / "b")
+    models.record(folder, {models.VECTORS: [held.identity]})
+    application = deployments.from_folder({**arguments, "models": str(tmp_path)})
+    assert notes.noted(folder) == []  # built, but not held
+    handle = serve.run(application, name="configured", _local_testing_mode=True)
+    assert asked(handle, "/v1/words/king/vector")[0] == 200
+    newer = publish_vectors(tmp_path / "vectors" / "b", seed=2)
+    models.record(folder, {models.VECTORS: [held.identity, newer.identity]})
+    assert notes.noted(folder) == [Held({models.VECTORS: [held.identity]}, {models.VECTORS: held.identity})]
+    assert models.served(folder, models.artefacts(folder)) >= {newer.identity}  # as of any server
+    assert models.held(folder) == {held.identity}

@@ -13,6 +13,7 @@ from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
 from serving import models, promotion
 from serving.models import LABELLING, LANGUAGE_MODEL, SENTIMENT, VECTORS
+from serving.notes import Note
 from tests.cores import WORDS, fakes, tiny_vectors
 from trainers.vectors import write_vectors
 
@@ -77,7 +78,8 @@ def test_what_a_server_holds_is_what_a_version_is_compared_with_and_goes_back_to
     old, new, bad = (
         models.Model.of(Artefact.open(home / "vectors" / name)) for name in ("old", "new", "bad")
     )
-    models.note(Folder(home), {VECTORS: old}, {}, "a server")  # it began before the others were trained
+    # A server that began before the others were trained.
+    Note(Folder(home)).write(models.holding({VECTORS: old}, {}))
     (marked,) = [each["version"] for each in promotion.versions(str(home)) if each["served"]]
     assert marked == old.version
     with pytest.raises(WordloomError, match=r"worse .*0\.6 against 0\.75"):
@@ -91,7 +93,7 @@ def test_what_a_server_holds_is_what_a_version_is_compared_with_and_goes_back_to
 
 def test_a_note_of_a_version_that_is_gone_counts_for_nothing(home: Path) -> None:
     held = models.Model.of(Artefact.open(home / "vectors" / "old"))
-    models.note(Folder(home), {VECTORS: held}, {}, "a server")
+    Note(Folder(home)).write(models.holding({VECTORS: held}, {}))
     Folder(home).delete("vectors/old")
     (marked,) = [each["version"] for each in promotion.versions(str(home)) if each["served"]]
     assert marked == version(home, "bad")

@@ -17,7 +17,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,9 @@ from ray import serve
 from ray.exceptions import GetTimeoutError, RayActorError
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 from ray.serve.config import BackpressureConfig, HTTPOptions, ProxyLocation
+from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
-from ray.serve.schema import LoggingConfig
+from ray.serve.schema import ApplicationStatus, LoggingConfig
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.artefact import Artefact
@@ -55,6 +56,9 @@ CORES: dict[str, Callable[[str], Any]] = {
     LABELLING: Labels.open,
 }
 STOP_SECONDS = 30.0
+CORES_SECONDS = 120.0  # that new replicas wait for cores, and for a busy machine to start their processes
+UNSCHEDULED = "to be scheduled"  # what Serve says of replicas that wait for cores, from 30 s on
+POLL_SECONDS = 0.2
 HEADROOM = 64  # requests beyond the gate's limit that a replica still takes, to refuse them at once
 # Serve's own proxy goes before the models where cores are short: under four times what two cores carry 99 %
 # of its refusals took 31 to 62 ms (proxy at 0, replica at 15; 42 to 94 at 0 and 4, 48 to 98 at 15 and 19).
@@ -246,9 +250,9 @@ def start(source: str | Mapping[str, Model], settings: ServingSettings = applica
 
 def switch(served: Served, found: Mapping[str, Model]) -> Served:
     """Serves other versions at the same address, without a failed request: each new replica answers before
-    an old one goes. Returns when all new ones answer; the old ones stay where one does not load, which
-    raises WordloomError, and do so too where their own files cannot be read any more. The kind that holds
-    ``/`` cannot go: Serve keeps a prefix with its application."""
+    an old one goes. Returns when all new ones answer; the old ones stay where one does not load or finds no
+    cores, which raises WordloomError, and do so too where their own files cannot be read any more. The kind
+    that holds ``/`` cannot go: Serve keeps a prefix with its application."""
     root = next(iter(served.models))
     if root not in found:
         raise WordloomError(
@@ -256,18 +260,44 @@ def switch(served: Served, found: Mapping[str, Model]) -> Served:
         )
     wanted = {kind: found[kind] for kind in dict.fromkeys((root, *found)) if kind in CORES}
     try:
-        serve.run_many(targets(wanted, served.settings, served.keys))
+        serve.run_many(targets(wanted, served.settings, served.keys), wait_for_applications_running=False)
+        _wait(wanted, served.settings)
     except (RuntimeError, RayServeException) as error:
         reasons = _reasons()
-        # Replicas that answer go only when others have come: what fails here is to start more of them.
+        # Replicas that answer go only when others have come: what fails here is to start more of them. Not
+        # waited for: Serve takes no replica back, and where cores are short these find none either.
         with contextlib.suppress(RuntimeError, RayServeException):
-            serve.run_many(targets(served.models, served.settings, served.keys))
+            back = targets(served.models, served.settings, served.keys)
+            serve.run_many(back, wait_for_applications_running=False)
         raise WordloomError(
             f"The new version did not come up, the old one is served on: {reasons or _last_line(error)}"
         ) from error
     for kind in set(served.models) - set(wanted):
         serve.delete(kind)
     return dataclasses.replace(served, models=wanted)
+
+
+def _wait(kinds: Collection[str], settings: ServingSettings) -> None:
+    """Returns when the new replicas of these kinds answer. Raises RuntimeError where one does not load, or
+    where one finds no cores: Serve itself would wait for them without end."""
+    deadline = time.monotonic() + CORES_SECONDS
+    while True:
+        apps = [app for kind, app in serve.status().applications.items() if kind in kinds]
+        if all(app.status == ApplicationStatus.RUNNING for app in apps):
+            break
+        for app in apps:
+            if app.status == ApplicationStatus.DEPLOY_FAILED:
+                raise RuntimeError(app.message)
+        said = [each.message for app in apps for each in app.deployments.values()]
+        if time.monotonic() > deadline and any(UNSCHEDULED in message for message in said):
+            raise RuntimeError(
+                f"no node of Ray has the {settings.replica_cpus:g} cores free that a new replica needs "
+                "beside the old ones; end what else runs there, or start the server anew with a lower "
+                "serving.replica_cpus."
+            )
+        time.sleep(POLL_SECONDS)
+    client: Any = _get_global_client()
+    client.wait_for_proxies_serving()
 
 
 def stop() -> None:

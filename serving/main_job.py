@@ -217,9 +217,7 @@ def _check_cores(kinds: int, serving: ServingSettings, running: Session, reporte
     if wanted > running.cpus:
         reporter.say(f"{said}: Serve waits until the cluster has them.")
     elif 2 * wanted > running.cpus:
-        reporter.say(
-            f"{said}: a promotion, for which new replicas start beside the old, would wait for more."
-        )
+        reporter.say(f"{said}: a promotion, for which new replicas start beside the old, may find too few.")
 
 
 @contextmanager

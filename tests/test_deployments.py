@@ -436,3 +436,21 @@ def test_what_a_configuration_file_deploys_is_noted_until_it_is_ended(tmp_path: 
     finally:
         deployments.stop()
     assert not Folder(tmp_path).child(notes.FOLDER).names()
+
+
+@pytest.mark.slow
+def test_a_switch_for_which_no_cores_are_free_ends_in_a_sentence_and_what_was_served_is_served_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployments, "CORES_SECONDS", 0.0)  # until Serve says so
+    deployments.stop()
+    old, new = (models.Model.of(publish_vectors(tmp_path / name, seed=len(name))) for name in ("a", "bb"))
+    served = deployments.start({"vectors": old}, ServingSettings(port=0, replica_cpus=1.5))
+    try:
+        for _ in range(2):  # and so does another try
+            with pytest.raises(WordloomError, match=r"the old one is served on: no node .* 1\.5 cores free"):
+                deployments.switch(served, {"vectors": new})
+            answer = requests.get(f"{served.url}/v1/words/king/vector", timeout=60)
+            assert (answer.status_code, answer.headers["X-Wordloom-Version"]) == (200, old.version)
+    finally:
+        deployments.stop()

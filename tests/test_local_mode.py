@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from ray import serve
 
+from cluster.errors import WordloomError
 from cluster.folder import Folder
 from serving import deployments, models, notes
+from serving.deployments import Served
 from serving.keys import Keys
 from serving.notes import Held
 from serving.settings import ServingSettings
-from tests.cores import publish_labelling, publish_vectors
+from tests.cores import MODELS, publish_labelling, publish_vectors
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -70,3 +74,27 @@ def test_what_a_configuration_file_deploys_is_noted_by_its_replica(tmp_path: Pat
     assert notes.noted(folder) == [Held({models.VECTORS: [held.identity]}, {models.VECTORS: held.identity})]
     assert models.served(folder, models.artefacts(folder)) >= {newer.identity}  # as of any server
     assert models.held(folder) == {held.identity}
+
+
+def test_a_switch_that_serve_cannot_schedule_goes_back_and_waits_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    message = "1 replicas that have taken more than 30s to be scheduled."
+    waiting = SimpleNamespace(message=message)
+    app = SimpleNamespace(status="DEPLOYING", message="", deployments={models.VECTORS: waiting})
+    asked_for: list[str] = []
+
+    def run_many(targets: list[str], *, wait_for_applications_running: bool) -> None:
+        assert not wait_for_applications_running
+        asked_for.extend(targets)
+
+    status = SimpleNamespace(applications={models.VECTORS: app})
+    monkeypatch.setattr(deployments.serve, "run_many", run_many)
+    monkeypatch.setattr(deployments.serve, "status", lambda: status)
+    monkeypatch.setattr(deployments, "targets", lambda found, *given: [each.name for each in found.values()])
+    monkeypatch.setattr(deployments, "CORES_SECONDS", 0.0)
+    old, new = (dataclasses.replace(MODELS[models.VECTORS], version=digit * 64) for digit in "ab")
+    served = Served("http://x", {models.VECTORS: old}, ServingSettings(), Keys.find())
+    with pytest.raises(WordloomError, match=r"the old one is served on: no node of Ray has the 0\.1 cores"):
+        deployments.switch(served, {models.VECTORS: new})
+    assert asked_for == [new.name, old.name]

@@ -9,11 +9,13 @@ import contextlib
 import itertools
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
 
 from cluster import report
 from cluster.artefact import Artefact
@@ -184,6 +186,35 @@ def test_an_unknown_word_is_a_sentence_with_near_spellings(browser: Any, site: s
         expect(panel.get_by_role("status").first).to_be_empty()
         # Chromium notes each answer that is an error; it was asked for.
         assert len(visit.complaints) == 1 and "404" in visit.complaints.pop()
+
+
+def test_an_answer_that_took_too_long_is_a_sentence_and_the_next_try_works(browser: Any, home: Path) -> None:
+    found = {models.VECTORS: models.find(str(home))[models.VECTORS]}
+    app = application.build({models.VECTORS: Words.open(found[models.VECTORS].location)}, found)
+    late: list[Response] = []
+
+    @app.middleware("http")
+    async def ended(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+        return late[0] if late and request.url.path.endswith("/map") else await go_on(request)
+
+    unfinished = {"error": {"message": "The body did not come whole.", "code": "unfinished"}}
+    with served(app) as url, visiting(browser, url) as visit:
+        panel = visit.open("Words")
+        told = panel.get_by_role("status").first
+        for answer, sentence in (
+            (PlainTextResponse("Request timed out.", 408), "The server took too long; try again."),  # Serve's
+            (JSONResponse(unfinished, 408), "The body did not come whole."),  # ours
+        ):
+            late[:] = [answer]
+            panel.get_by_label("A word").fill("music")
+            panel.get_by_role("button", name="Look up").click()
+            expect(told).to_have_text(sentence)
+            # Chromium notes each answer that is an error; it was asked for.
+            assert len(visit.complaints) == 1 and "408" in visit.complaints.pop()
+            late.clear()
+            panel.get_by_role("button", name="Look up").click()
+            expect(panel.get_by_role("heading", name="Nearest to “music”")).to_be_visible()
+            expect(told).to_be_empty()
 
 
 def test_the_verdict_follows_the_typing_and_a_negation_turns_it(browser: Any, site: str) -> None:

@@ -7,12 +7,13 @@ and all that any of these were made from. Downloads and what is not ours are not
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cluster import report
 from cluster.artefact import MANIFEST, Artefact
 from cluster.errors import UsageError, WordloomError
+from cluster.folder import Folder
 from cluster.store import Store
 from serving import models, notes
 
@@ -47,9 +48,11 @@ def sort(store: Store, keep: int) -> Sorted:
     for artefact in artefacts:
         by_kind.setdefault(artefact.kind, []).append(artefact)
     wanted = {each.identity for listed in by_kind.values() for each in listed[-keep:]}
-    for versions in models.chosen(store.folder).values():
-        wanted |= set(versions[-keep:])
-    wanted |= models.served(store.folder, artefacts) | models.held(store.folder)
+    wanted |= models.served(store.folder, artefacts)
+    for folder in _served_folders(store):
+        for versions in models.chosen(folder).values():
+            wanted |= set(versions[-keep:])
+        wanted |= models.held(folder)
     for run in store.unfinished():
         wanted |= set(run.inputs)
     wanted = _with_lineage(wanted, artefacts)
@@ -64,12 +67,13 @@ def free(store: Store, found: Sorted) -> None:
 
     Ended half-way, nothing half-deleted reads as whole, and the same command goes on.
     """
-    notes.sweep(store.folder)
     gone = {artefact.identity for artefact in found.freed}
-    chosen = models.chosen(store.folder)
-    left = {kind: [each for each in versions if each not in gone] for kind, versions in chosen.items()}
-    if left != chosen:
-        models.record(store.folder, left)
+    for folder in _served_folders(store):
+        notes.sweep(folder)
+        chosen = models.chosen(folder)
+        left = {kind: [each for each in versions if each not in gone] for kind, versions in chosen.items()}
+        if left != chosen:
+            models.record(folder, left)
     for artefact in reversed(found.freed):  # what was made from others first
         artefact.folder.delete(MANIFEST)
         inside = f"{artefact.location}/"
@@ -79,6 +83,12 @@ def free(store: Store, found: Sorted) -> None:
             report.remove(artefact.folder)
         else:
             artefact.folder.delete()
+
+
+def _served_folders(store: Store) -> Iterator[Folder]:
+    """The folders that servers may have been given: the home, and each kind's."""
+    yield store.folder
+    yield from map(store.folder.child, store.folder.folders())
 
 
 def _with_lineage(wanted: set[str], artefacts: Iterable[Artefact]) -> set[str]:

@@ -109,6 +109,21 @@ def test_what_a_server_gives_up_for_a_promotion_stays_until_it_did(
     note.end()
 
 
+def test_what_is_served_or_promoted_from_the_folder_of_a_kind_stays(
+    tmp_path: Path, home: dict[str, Artefact]
+) -> None:
+    store, folder = Store(str(tmp_path)), Folder(tmp_path / "vectors")
+    note = Note(folder)
+    note.write(models.holding({"vectors": models.Model.of(home["vectors 0"])}, {}))
+    assert names(home, garbage.sort(store, 1).freed) == of(1)
+    note.end()
+    models.record(folder, {"vectors": [home[f"vectors {number}"].identity for number in (0, 1)]})
+    found = garbage.sort(store, 1)
+    assert names(home, found.freed) == of(0)
+    garbage.free(store, found)
+    assert models.chosen(folder) == {"vectors": [home["vectors 1"].identity]}
+
+
 @pytest.mark.parametrize("broken", ["{", '{"format": 99}'])
 def test_nothing_is_freed_while_an_artefact_cannot_be_read(
     tmp_path: Path, home: dict[str, Artefact], broken: str, capsys: pytest.CaptureFixture[str]

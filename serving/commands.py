@@ -92,6 +92,8 @@ def list_models(options: Options) -> dict[str, Any]:
     from serving.promotion import versions
 
     listed = versions(options.models)
+    if not listed:
+        options.say(f"No model lies in {options.models!r}; `wordloom run` and `wordloom train` make some.")
     for each in listed:
         figures = ", ".join(
             f"{name.replace('_', ' ')} {value:.4g}"

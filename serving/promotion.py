@@ -44,8 +44,11 @@ class Gate:
 
 
 def versions(location: str | Folder) -> list[dict[str, Any]]:
-    """All models below a folder, oldest first: what they are, their figures, which of them are served."""
+    """All models below a folder, oldest first: what they are, their figures, which of them are served. Raises
+    WordloomError where there is no such folder."""
     folder = location if isinstance(location, Folder) else Folder(location)
+    if not folder.exists():
+        raise WordloomError(f"There is no folder {folder.location!r}; check --models.")
     lying = [each for each in models.artefacts(folder) if each.kind in models.KINDS]
     served = models.served(folder, lying)
     listed = []

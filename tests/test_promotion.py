@@ -173,3 +173,12 @@ def test_the_command_line_lists_promotes_and_rolls_back(
     assert f"* {name}" in listed and "0.75" in listed and listed.count("*") == 1
     assert wordloom.main(["models", "rollback", "--models", str(home), "vectors"]) == 0
     assert wordloom.main(["models", "rollback", "--models", str(home), "vectors"]) == 2
+
+
+def test_a_folder_that_is_missing_or_empty_is_said_when_its_models_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert wordloom.main(["models", "list", "--models", str(tmp_path)]) == 0
+    assert "No model lies in" in capsys.readouterr().out
+    assert wordloom.main(["models", "list", "--models", str(tmp_path / "missing")]) == 1
+    assert "no folder" in capsys.readouterr().err

@@ -92,7 +92,7 @@ class Served:
 class Replica:
     """A process that holds the model of one kind and answers its routes; the first kind also ``/``.
 
-    What it holds it notes in the folder of `noted`; for those that `wordloom serve` starts that does
+    What it holds it notes in the folder of `noted`; without one, whoever started it does
     (serving/following.py).
     """
 
@@ -265,10 +265,12 @@ def switch(served: Served, found: Mapping[str, Model]) -> Served:
     except (RuntimeError, RayServeException) as error:
         reasons = _reasons()
         # Replicas that answer go only when others have come: what fails here is to start more of them. Not
-        # waited for: Serve takes no replica back, and where cores are short these find none either.
+        # waited for: to Serve this, too, is another version, whose replicas want cores of their own.
         with contextlib.suppress(RuntimeError, RayServeException):
             back = targets(served.models, served.settings, served.keys)
             serve.run_many(back, wait_for_applications_running=False)
+        for kind in set(wanted) - set(served.models):  # else its prefix leads to replicas that are not there
+            serve.delete(kind)
         raise WordloomError(
             f"The new version did not come up, the old one is served on: {reasons or _last_line(error)}"
         ) from error

@@ -408,6 +408,28 @@ def test_a_kind_that_sorts_before_the_one_at_the_root_is_taken_up(tmp_path: Path
 
 
 @pytest.mark.slow
+def test_a_first_model_of_a_kind_that_does_not_load_leaves_its_paths_as_they_were(tmp_path: Path) -> None:
+    deployments.stop()
+    publish_vectors(tmp_path / "vectors")
+    served = deployments.start(str(tmp_path), ServingSettings(port=0))
+    try:
+        publish_language_model(tmp_path / "text")
+        (tmp_path / "text" / "parameters.npz").write_bytes(b"no zip")
+        with pytest.raises(WordloomError, match=r"the old one is served on: .*cannot be read"):
+            deployments.switch(served, models.find(str(tmp_path)))
+        deadline = time.monotonic() + 120
+        while True:  # a replica that knew of it already goes first
+            answer = requests.post(f"{served.url}/v1/text/score", json={"text": "a"}, timeout=60)
+            if answer.json()["error"]["code"] == "no_model":
+                break
+            assert answer.json()["error"]["code"] == "not_ready" and time.monotonic() < deadline
+            time.sleep(0.2)
+        assert requests.get(f"{served.url}/v1/words/king/vector", timeout=60).ok
+    finally:
+        deployments.stop()
+
+
+@pytest.mark.slow
 def test_neither_version_s_files_can_be_read_and_what_was_served_is_served_on(tmp_path: Path) -> None:
     deployments.stop()
     old, new = (models.Model.of(publish_vectors(tmp_path / name, seed=len(name))) for name in ("a", "bb"))

@@ -76,13 +76,15 @@ def test_what_a_configuration_file_deploys_is_noted_by_its_replica(tmp_path: Pat
     assert models.held(folder) == {held.identity}
 
 
-def test_a_switch_that_serve_cannot_schedule_goes_back_and_waits_no_longer(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("state", ["DEPLOYING", "DEPLOY_FAILED"])
+def test_a_switch_that_serve_cannot_make_goes_back_and_waits_no_longer(
+    monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     message = "1 replicas that have taken more than 30s to be scheduled."
     waiting = SimpleNamespace(message=message)
-    app = SimpleNamespace(status="DEPLOYING", message="", deployments={models.VECTORS: waiting})
+    app = SimpleNamespace(status=state, message="it did not load", deployments={models.VECTORS: waiting})
     asked_for: list[str] = []
+    deleted: list[str] = []
 
     def run_many(targets: list[str], *, wait_for_applications_running: bool) -> None:
         assert not wait_for_applications_running
@@ -92,9 +94,13 @@ def test_a_switch_that_serve_cannot_schedule_goes_back_and_waits_no_longer(
     monkeypatch.setattr(deployments.serve, "run_many", run_many)
     monkeypatch.setattr(deployments.serve, "status", lambda: status)
     monkeypatch.setattr(deployments, "targets", lambda found, *given: [each.name for each in found.values()])
+    monkeypatch.setattr(deployments.serve, "delete", deleted.append)
     monkeypatch.setattr(deployments, "CORES_SECONDS", 0.0)
     old, new = (dataclasses.replace(MODELS[models.VECTORS], version=digit * 64) for digit in "ab")
+    text = MODELS[models.LANGUAGE_MODEL]
     served = Served("http://x", {models.VECTORS: old}, ServingSettings(), Keys.find())
-    with pytest.raises(WordloomError, match=r"the old one is served on: no node of Ray has the 0\.1 cores"):
-        deployments.switch(served, {models.VECTORS: new})
-    assert asked_for == [new.name, old.name]
+    reason = {"DEPLOYING": r"no node of Ray has the 0\.1 cores", "DEPLOY_FAILED": "it did not load"}[state]
+    with pytest.raises(WordloomError, match=f"the old one is served on: {reason}"):
+        deployments.switch(served, {models.VECTORS: new, models.LANGUAGE_MODEL: text})
+    assert asked_for == [new.name, text.name, old.name]
+    assert deleted == [models.LANGUAGE_MODEL]

@@ -12,18 +12,30 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ingest.compiled import I64, INTEGER, U8, U16, U32, U64, compiled
+from ingest.compiled import I64, INTEGER, TWO_WORDS, U8, U16, U32, U64, WORD, compiled
 
 LIMIT = 900_000  # bytes of a block's column, at most (block size 9, which any other fits in)
 LOOK = 10  # bits of a code that are looked up at once; longer codes are rare
+AT_ONCE = 5  # codes of that length that 64 bits hold; a divisor of GROUP
 TABLES, GROUP, SELECTORS = 6, 50, 18_002
 SYMBOLS, LONGEST_CODE = 258, 20
-ITEMS = LIMIT + 1  # places for what a block is unpacked to
+ITEMS = LIMIT + 1 + GROUP  # places for what a block is unpacked to: they are counted once a group
 ROW = 32  # places of a table of code lengths
+HEAVIEST = 1 << 21  # no digit of a run weighs as much: a million bytes and more
 MARK = 0x314159265359
 PAD = 18  # words of zeros behind the last: a whole head may be looked at without asking
 
 Words = npt.NDArray[np.uint32]
+
+# The list's first sixteen places lie in two words, eight bytes each. For the symbols that take a byte from
+# one of them (the digits 0 and 1 leave the list as it is): which bits of the first and of the second word
+# move, and where in its word the byte stands.
+NEAR = 17
+_PLACES = np.maximum(np.arange(NEAR) - 1, 0).astype(np.uint64)
+SHIFT = _PLACES % 8 * 8
+_UP_TO = (np.uint64(256) << SHIFT) - 1
+OF_FRONT = np.where(_PLACES < 8, _UP_TO, np.uint64(0xFFFFFFFFFFFFFFFF))
+OF_SECOND = np.where(_PLACES < 8, np.uint64(0), _UP_TO)
 
 
 def words_of(data: bytes) -> Words:
@@ -44,7 +56,7 @@ def _head(words, bit, lookup, limits, ranks, symbols, selectors, moved, found):
     """What stands before the codes; the bit where they begin, or -1.
 
     Fills in `found` (checksum, origin, distinct bytes, groups of codes), `moved` (the list, eight bytes a
-    word), `selectors` (a table for each group) and the tables: `lookup` (symbol << 5 | length for each LOOK
+    word), `selectors` (a table for each group) and the tables: `lookup` (symbol << 6 | length for each LOOK
     bits, 0 for longer codes), `limits` (the first code that is too large, of each length), `ranks` (what to
     add to a code to have its place in `symbols`).
     """
@@ -118,7 +130,7 @@ def _head(words, bit, lookup, limits, ranks, symbols, selectors, moved, found):
                     place += 1
                     if length <= LOOK:
                         first = (table << LOOK) + (code << (LOOK - length))
-                        lookup[first : first + (1 << (LOOK - length))] = symbol << 5 | length
+                        lookup[first : first + (1 << (LOOK - length))] = symbol << 6 | length
                     code += 1
             limits[table * ROW + length] = code
             code <<= 1
@@ -127,12 +139,74 @@ def _head(words, bit, lookup, limits, ranks, symbols, selectors, moved, found):
     return at
 
 
+@compiled(WORD, U32, WORD)
+def _bits(words, at):
+    """The 64 bits from `at` on; there are three words."""
+    word, shift, half = at >> np.uint64(5), at & np.uint64(31), np.uint64(32)
+    both = np.uint64(words[word]) << half | np.uint64(words[word + np.uint64(1)])
+    return both << shift | np.uint64(words[word + np.uint64(2)]) >> (half - shift)
+
+
+@compiled(TWO_WORDS, WORD, INTEGER, I64, I64, U16, INTEGER)
+def _long(bits, table, limits, ranks, symbols, used):
+    """The symbol and the length of a code of more than LOOK bits; length 0 where there is no such code."""
+    length = LOOK + 1
+    while np.int64(bits >> np.uint64(64 - length)) >= limits[table * ROW + length]:
+        length += 1
+        if length > LONGEST_CODE:
+            return np.uint64(0), np.uint64(0)
+    place = np.int64(bits >> np.uint64(64 - length)) + ranks[table * ROW + length]
+    # Not below the codes of this length: shorter codes were not theirs.
+    if place < 0 or place >= used + 2:
+        return np.uint64(0), np.uint64(0)
+    return np.uint64(symbols[table * SYMBOLS + place]), np.uint64(length)
+
+
+@compiled(TWO_WORDS, U64, WORD, WORD, WORD)
+def _far(moved, place, front, second):
+    """The list's first two words when the byte at a place behind them has come to their front; the others
+    are in `moved`, which has the place."""
+    one, three, eight, last_byte = np.uint64(1), np.uint64(3), np.uint64(8), np.uint64(56)
+    shift = (place & np.uint64(7)) << three
+    up_to = (np.uint64(256) << shift) - one
+    last = moved[place >> three]
+    own = last >> shift & np.uint64(255)
+    carry = second >> last_byte
+    each = np.uint64(2)
+    while each < place >> three:
+        whole = moved[each]
+        moved[each] = whole << eight | carry
+        carry = whole >> last_byte
+        each += one
+    moved[place >> three] = (last & ~up_to) | ((last << eight | carry) & up_to)
+    return front << eight | own, second << eight | front >> last_byte
+
+
+@compiled(INTEGER, U32, WORD, INTEGER, I64, I64)
+def _counted(items, number, end, counts, found):
+    """What `unpack` answers when it has all items; it fills in `counts` and the rest of `found`."""
+    counts[:] = 0
+    size = np.int64(0)
+    for each in range(number):
+        run = np.int64(items[each] >> np.uint32(8))
+        counts[items[each] & np.uint32(255)] += run
+        size += run
+    if size > LIMIT or found[2] >= size:
+        return 0
+    found[0], found[3], found[4] = end, size, number
+    return 1
+
+
 @compiled(INTEGER, U32, INTEGER, U32, I64, I64)
 def unpack(words, bit, items, counts, found):
     """The last column of the block at `bit` as `items` (bytes in a row << 8 | byte): 1; 0 if it is refused.
 
     `counts`: how often each byte occurs. `found`: the bit behind the block, its checksum, the origin (below
     the number of bytes), the number of bytes (LIMIT at most), of items (that and one at most).
+
+    What nothing could predict is no branch: whether a symbol is a digit of a run, and from which of the first
+    sixteen places of the list a byte comes (nineteen of twenty do). So an item is written at each symbol, and
+    stays where it is no digit; and a digit takes the list's first byte to its front.
     """
     lookup = np.zeros(TABLES << LOOK, np.uint16)
     limits = np.zeros(TABLES * ROW, np.int64)
@@ -140,86 +214,57 @@ def unpack(words, bit, items, counts, found):
     symbols = np.zeros(TABLES * SYMBOLS, np.uint16)
     selectors = np.zeros(SELECTORS, np.uint8)
     moved = np.zeros(32, np.uint64)
-    at = _head(words, bit, lookup, limits, ranks, symbols, selectors, moved, found)
-    if at < 0:
+    begin = _head(words, bit, lookup, limits, ranks, symbols, selectors, moved, found)
+    if begin < 0:
         return 0
     used, groups = found[3], found[4]
-    counts[:] = 0
-    words_left = len(words)
-    word = (at >> 5) + 1
-    have = 32 - (at & 31)  # bits in `bits` that are not read
-    bits = np.int64(words[at >> 5])
-    # The first eight of the list and the next: three quarters and nine tenths of all bytes come from these.
+    zero, one, two, five, eight = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(5), np.uint64(8)
+    byte_mask, last_byte = np.uint64(255), np.uint64(56)
+    last_symbol = np.uint64(used + 1)
+    words_left = np.uint64(len(words) - 2)
+    at = np.uint64(begin)
     front, second = moved[0], moved[1]
-    run = np.int64(0)  # bytes in a row so far, of the list's first
-    weight = np.int64(1)  # of the next digit of their number
-    size = number = np.int64(0)
-    byte_mask, eight = np.uint64(255), np.uint64(8)
+    run = number = zero  # of bytes in a row so far, of the list's first; of items
+    weight = one  # of the run's next digit
     for group in range(groups):
-        table = np.int64(selectors[group])
-        for _ in range(GROUP):
-            if have < LONGEST_CODE:
-                if word >= words_left:
-                    return 0
-                bits = bits << 32 | np.int64(words[word])
-                word += 1
-                have += 32
-            entry = np.int64(lookup[(table << LOOK) + ((bits >> (have - LOOK)) & ((1 << LOOK) - 1))])
-            if entry:
-                have -= entry & 31
-                symbol = entry >> 5
-            else:
-                length = LOOK + 1
-                code = (bits >> (have - length)) & ((1 << length) - 1)
-                while code >= limits[table * ROW + length]:
-                    length += 1
-                    if length > LONGEST_CODE:
-                        return 0
-                    code = (bits >> (have - length)) & ((1 << length) - 1)
-                place = code + ranks[table * ROW + length]
-                # Not below the codes of this length: shorter codes were not theirs.
-                if place < 0 or place >= used + 2:
-                    return 0
-                have -= length
-                symbol = np.int64(symbols[table * SYMBOLS + place])
-            if symbol < 2:  # digits 1 and 2 of a number to the base 2, the lowest first
-                if weight >= 1 << 21:
-                    return 0
-                run += weight << symbol
-                weight <<= 1
-                continue
-            size += run
-            if size > LIMIT:
+        table = np.uint64(selectors[group]) << np.uint64(LOOK)
+        if number > np.uint64(LIMIT):  # each item but the first has a byte at least
+            return 0
+        for _ in range(GROUP // AT_ONCE):
+            if at >> five >= words_left:
                 return 0
-            byte = np.int64(front & byte_mask)
-            counts[byte] += run
-            items[number] = run << 8 | byte
-            number += 1  # each item but the first has a byte at least: LIMIT + 1 of them at most
-            run, weight = np.int64(1), np.int64(1)
-            if symbol == used + 1:
-                if found[2] >= size:
+            bits = _bits(words, at)
+            for _ in range(AT_ONCE):
+                entry = np.uint64(lookup[table | bits >> np.uint64(64 - LOOK)])
+                if entry:
+                    symbol, length = entry >> np.uint64(6), entry & np.uint64(63)
+                    at += length
+                    bits <<= length
+                else:  # too long for what is left of the bits: they are read anew, before and behind
+                    if at >> five >= words_left:
+                        return 0
+                    own_table = np.int64(selectors[group])
+                    symbol, length = _long(_bits(words, at), own_table, limits, ranks, symbols, used)
+                    at += length
+                    if length == zero or at >> five >= words_left:
+                        return 0
+                    bits = _bits(words, at)
+                items[number] = np.uint32(run << eight | front & byte_mask)
+                ended = np.uint64(symbol < two) - one  # all ones where the symbol is no digit
+                number += one & ended
+                if symbol == last_symbol:
+                    return _counted(items, number, np.int64(at), counts, found)
+                if weight >= np.uint64(HEAVIEST):
                     return 0
-                found[0] = (word << 5) - have
-                found[3], found[4] = size, number
-                return 1
-            # Bytes before `place`, which is below `used`, move up by one.
-            place = symbol - 1
-            shift = np.uint64((place & 7) << 3)
-            upto = (np.uint64(256) << shift) - np.uint64(1)  # of the word that holds the place
-            if place < 16:  # no branch between the two words: nothing could predict it
-                own = (front if place < 8 else second) >> shift & byte_mask
-                of_front, of_second = (upto, np.uint64(0)) if place < 8 else (~np.uint64(0), upto)
-                second = (second & ~of_second) | ((second << eight | front >> np.uint64(56)) & of_second)
-                front = (front & ~of_front) | ((front << eight | own) & of_front)
-            else:
-                last = moved[place >> 3]
-                own = last >> shift & byte_mask
-                carry = second >> np.uint64(56)
-                second = second << eight | front >> np.uint64(56)
-                front = front << eight | own
-                for each in range(2, place >> 3):
-                    eight_of = moved[each]
-                    moved[each] = eight_of << eight | carry
-                    carry = eight_of >> np.uint64(56)
-                moved[place >> 3] = (last & ~upto) | ((last << eight | carry) & upto)
+                # Digits are 1 and 2, of a number to the base 2, the lowest first.
+                run = ((run + (weight << (symbol & one))) & ~ended) | (one & ended)
+                weight = ((weight << one) & ~ended) | (one & ended)
+                if symbol < np.uint64(NEAR):
+                    of_front, of_second = OF_FRONT[symbol], OF_SECOND[symbol]
+                    holder = second if symbol > eight else front
+                    own = holder >> SHIFT[symbol] & byte_mask
+                    second = (second & ~of_second) | ((second << eight | front >> last_byte) & of_second)
+                    front = ((front & ~of_front) | (front << eight & of_front)) | own
+                else:  # below `used`, for the last symbol and those behind it are not here
+                    front, second = _far(moved, symbol - one, front, second)
     return 0

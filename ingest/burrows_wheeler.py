@@ -1,4 +1,4 @@
-"""Blocks of bzip2 out of their bits, compiled: a third of libbz2's time.
+"""Blocks of bzip2 out of their bits, compiled: a quarter of libbz2's time.
 
 A block's codes (`ingest.block_codes`) give the last column of the sorted rotations of a text (Burrows and
 Wheeler, "A block-sorting lossless data compression algorithm", 1994); in the text four equal bytes are
@@ -24,6 +24,7 @@ import numpy.typing as npt
 from ingest.block_codes import ITEMS, LIMIT, unpack, words_of
 from ingest.compiled import EIGHTS, I64, INTEGER, NOTHING, U8, U8_ROWS, U32, compiled, eights
 
+AHEAD = np.uint32(8)  # links of a run that are written without asking how long it is
 LANES = 24  # walkers: 8 took 2.0 ms a block, 16 took 1.5, 24 and 32 took 1.2
 STARTS = 512  # marked rotations, at most; 256 to 1,024 measured the same
 MARKED = np.uint32(1 << 28)  # of a link: 8 bits are a byte, 20 say where it leads
@@ -81,19 +82,24 @@ def _link(items, number, counts, links):
     begin with x. `counts` are those of the column's bytes, which bounds the places by its size.
     """
     starts = np.zeros(256, np.uint32)
+    stops = np.zeros(256, np.uint32)
     size = np.uint32(0)
     for byte in range(256):
         starts[byte] = size
         size += np.uint32(counts[byte])
+        stops[byte] = size
     link = np.uint32(0)  # to the column's next row
     for each in range(number):
         item = items[each]
-        byte, run = item & 255, item >> 8
+        byte, run = item & np.uint32(255), item >> np.uint32(8)
         first = starts[byte]
-        for place in range(run):
-            links[first + place] = link | byte
-            link += np.uint32(256)
         starts[byte] = first + run
+        # How long a run is nothing could predict, but 97 of 100 are no longer than AHEAD. What is too much
+        # is written over later: the byte has that many to come.
+        many = AHEAD if run <= AHEAD and first + AHEAD <= stops[byte] else run
+        for place in range(many):
+            links[np.uint64(first) + np.uint64(place)] = (link | byte) + (np.uint32(place) << np.uint32(8))
+        link += run << np.uint32(8)
 
 
 @compiled(NOTHING, U32, INTEGER, U8_ROWS, U8)

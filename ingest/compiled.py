@@ -21,6 +21,7 @@ READ_U8 = types.Array(types.uint8, 1, "C", readonly=True)
 EIGHTS = types.Array(types.uint64, 1, "A", aligned=False)  # what `eights` gives
 READ_EIGHTS = types.Array(types.uint64, 1, "A", readonly=True, aligned=False)
 INTEGER, WORD, NOTHING = types.int64, types.uint64, types.void
+TWO_WORDS = types.UniTuple(WORD, 2)  # type: ignore[no-untyped-call]
 
 
 def eights(data: bytes | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import functools
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -52,8 +52,8 @@ SINGLE, KATAKANA = 5, 6  # Han and Hiragana; Katakana
 LEADING, SYLLABLE, TRAILING = 7, 8, 9  # vowels before their consonant; consonants; marks and vowels after
 MID_LETTER, MID_NUMBER = 14, 15  # become MARK between letters (digits), else OTHER
 
-# What a pair of classes means for its second byte: no token, a token goes on, one starts.
-ABSENT, INSIDE, START = 0, 1, 2
+# What a pair of classes means, as bits: a token begins at its second byte, one ends there.
+BEGINS, ENDS = 1, 2
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Tokeniser:
         self.normalise = normalise
         self._reference = name == "reference"
         self._classes = _ascii_classes(self._reference)
-        self._fold = _LOWER if self.lower_case else None
+        self._fold = _LOWER if self.lower_case else bytes(range(256))
 
     def __reduce__(self) -> tuple[Callable[..., Tokeniser], tuple[str, bool, str]]:
         return _tokeniser, (self.name, self.lower_case, self.normalise)
@@ -159,7 +159,9 @@ class Tokeniser:
 
     def _classified(self, data: bytes) -> Bytes:
         """The class of each byte of UTF-8 text: that of its character."""
-        classes = np.frombuffer(bytearray(data.translate(self._classes)), np.uint8)
+        from ingest.token_table import translated  # see `table`
+
+        classes = translated(data, self._classes)
         if not self._reference:
             content = np.frombuffer(data, np.uint8)
             if not data.isascii():
@@ -265,7 +267,7 @@ def _settle_mids(content: Bytes, classes: Bytes) -> None:
 
 
 def _ascii_classes(reference: bool) -> bytes:
-    """Byte -> class for `bytes.translate`; bytes of longer characters are OTHER until `_classify`."""
+    """Byte -> class; bytes of longer characters are OTHER until `_classify`."""
     table = bytearray(256)
     for byte in range(128):
         if chr(byte).isalpha():
@@ -316,9 +318,18 @@ def _among(table: Bytes, first: int, last: int, wanted: tuple[int, ...], becomes
     part[np.isin(part, wanted)] = becomes
 
 
-def _pairs() -> bytes:
-    """(class before) << 4 | class -> START, INSIDE or ABSENT."""
-    goes_on = {
+def _pairs(goes_on: Mapping[int, tuple[int, ...]]) -> bytes:
+    """(class before) << 4 | class -> BEGINS and ENDS; a token goes on with a class behind one of these."""
+    table = bytearray(256)
+    for before in range(MID_LETTER):
+        for own in range(MID_LETTER):
+            if before not in goes_on.get(own, ()):
+                table[before << 4 | own] = (BEGINS if own != OTHER else 0) | (ENDS if before != OTHER else 0)
+    return bytes(table)
+
+
+_PAIRS = _pairs(
+    {
         LETTER: (LETTER, DIGIT, MARK),
         DIGIT: (LETTER, DIGIT, MARK),
         KATAKANA: (KATAKANA, TRAILING),
@@ -326,22 +337,6 @@ def _pairs() -> bytes:
         MARK: tuple(range(1, MID_LETTER)),
         TRAILING: tuple(range(1, MID_LETTER)),
     }
-    table = bytearray(256)
-    for before in range(16):
-        for own in range(1, MID_LETTER):
-            table[before << 4 | own] = INSIDE if before in goes_on.get(own, ()) else START
-    return bytes(table)
-
-
-def _reference_pairs() -> bytes:
-    """The same for the reference's two classes."""
-    table = bytearray(256)
-    for before in range(16):
-        table[before << 4 | LETTER] = INSIDE if before == LETTER else START
-        table[before << 4 | PUNCTUATION] = START
-    return bytes(table)
-
-
-_PAIRS = _pairs()
-_REFERENCE_PAIRS = _reference_pairs()
+)
+_REFERENCE_PAIRS = _pairs({LETTER: (LETTER,)})
 _LOWER = bytes(range(256)).lower()

@@ -44,6 +44,7 @@ class Decoder:
         self._pieces = np.empty((LANES, LIMIT), np.uint8)
         self._text = np.empty(LIMIT, np.uint8)
         self._text_eights = eights(self._text)
+        self._content = np.empty(LIMIT + (LIMIT >> 2), np.uint8)
 
     def decode(self, data: bytes, bit: int, stop: int) -> tuple[int, bytes] | None:
         """The bit behind the block whose mark begins at `bit` of the `data`, and its content.
@@ -59,18 +60,14 @@ class Decoder:
             _link(self._items, items, self._counts, self._links)
             text = self._text[:size]
             _walk(self._links, origin, self._pieces, text)
-            room = LIMIT + (LIMIT >> 2)
-            while True:
-                content = np.empty(room, np.uint8)
+            content = self._content
+            length = _spread(text, self._text_eights, content, eights(content))
+            if length == -2:  # five bytes become at most 259
+                content = np.empty(52 * LIMIT, np.uint8)
                 length = _spread(text, self._text_eights, content, eights(content))
-                if length >= 0:
-                    break
-                if length == -1:
-                    return None
-                room = 52 * LIMIT  # five bytes become at most 259
-        if _checksum(content, length, _CHECKSUMS) != checksum:
-            return None
-        return end, content[:length].tobytes()
+            if length < 0 or _checksum(content, length, _CHECKSUMS) != checksum:
+                return None
+            return end, content[:length].tobytes()
 
 
 @compiled(NOTHING, U32, INTEGER, I64, U32)

@@ -216,6 +216,8 @@ class Folder:
                 writer = HashingWriter(stream)
                 yield writer
                 writer.closed = True
+            if self.is_local:
+                settle(partial)
             self._fs.move(partial, final)
         except BaseException as error:
             self._forget(partial)
@@ -413,6 +415,19 @@ def _unreadable(error: PermissionError, location: str) -> str:
     """The sentence for what may not be read: pyarrow names what that is, in quotes, within its own."""
     named = re.search(r"'(/.*?)'\.? ", str(error))
     return f"May not read {named[1] if named else location!r}; change its rights, or name another place."
+
+
+def settle(path: str | os.PathLike[str]) -> None:
+    """Waits until the bytes of a local file are on its disk: a name given to them before that may survive a
+    power failure with none of them behind it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that knows no such thing
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _mend(error: OSError, location: str) -> str | None:

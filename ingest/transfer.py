@@ -25,7 +25,7 @@ import requests
 
 from cluster.connections import Connections
 from cluster.errors import WordloomError
-from cluster.folder import PARTIAL
+from cluster.folder import PARTIAL, settle
 from cluster.progress import Reporter, quantity
 from ingest import web
 from ingest.web import CHUNK, TIMEOUT, TRY_AGAIN, AgainError, Pause, Version
@@ -113,6 +113,7 @@ class Transfer:
             self._fetch(session, stream, stage)
         self._check(size, sha1, sha256)
         os.utime(self.partial, (time.time(), _dated(self.version.modified)))
+        settle(self.partial)
         self.partial.replace(self.target)
         self.partial_note.unlink(missing_ok=True)
         done = Download(self.target, self.have, self.sha256.hexdigest(), True)

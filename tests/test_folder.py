@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,36 @@ def test_a_file_that_is_being_written_is_not_listed(tmp_path: Path) -> None:
         stream.write(b"x")
         assert folder.names() == [] and not folder.exists("a")
     assert folder.names() == ["a"]
+
+
+def test_a_file_has_its_name_only_when_its_bytes_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power failure leaves the name of a whole file with nothing behind it."""
+    synced = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_size, (tmp_path / "a").exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    Folder(tmp_path).write("a", b"12345")
+    assert synced == [(5, False)]
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EIO])
+def test_a_file_system_that_cannot_wait_is_fine_and_one_that_fails_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def fsync(descriptor: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if code == errno.EINVAL:
+        Folder(tmp_path).write("a", b"12345")
+    else:
+        with pytest.raises(OSError, match="error"):
+            Folder(tmp_path).write("a", b"12345")
+    assert (tmp_path / "a").exists() == (code == errno.EINVAL)
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:

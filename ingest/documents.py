@@ -45,6 +45,7 @@ PIECE = 8 << 20  # bytes; hardly a book is longer
 WINDOW = 1 << 16  # bytes in which a line end is looked for before a file is cut at white space
 LARGEST = 64 << 20  # bytes of one row of lines or JSON
 CHUNK = 1 << 20
+STEP = 1 << 14  # bytes unpacked at once
 BATCH = 1024  # rows of Parquet in memory at once
 NAMED = 3  # places that are named for each reason
 BOM = b"\xef\xbb\xbf"
@@ -218,10 +219,8 @@ class Documents:
 
     def _chunks(self, stream: Any, part: Part) -> Iterator[bytes]:
         """The content; where a compressed file is damaged or cut, it ends there and the loss is noted."""
-        content = opened(stream, part.location, part.compression)
         try:
-            while data := content.read(CHUNK):
-                yield bytes(data)
+            yield from chunks_of(stream, part.location, part.compression)
         except DAMAGE as error:
             self._lose(part, (str(error) or type(error).__name__).rstrip("."))
 
@@ -404,6 +403,16 @@ def opened(stream: Any, location: str, compression: str) -> Any:
         "zstd": lambda raw: pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd"),
     }
     return openers[compression](raw) if compression else raw
+
+
+def chunks_of(stream: Any, location: str, compression: str) -> Iterator[bytes]:
+    """The content of a stream, in chunks of any size. Raises one of DAMAGE behind the last that can be read:
+    a large `read` would lose with the damage all that it had read before."""
+    content = opened(stream, location, compression)
+    # Of gzip, bzip2 and xz `read1` gives what one step has unpacked; zstd's reader fills what is asked for.
+    read, size = (content.read1, STEP) if compression else (content.read, CHUNK)
+    while data := read(size):
+        yield bytes(data)
 
 
 def lines_of(chunks: Iterable[bytes], at: int) -> Iterator[tuple[int, bytes | None]]:

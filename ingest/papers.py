@@ -16,12 +16,11 @@ from typing import Any
 from cluster.artefact import Input
 from cluster.errors import WordloomError
 from ingest.arxiv import Abstract, Harvest, Query, distinct, normalised_id
-from ingest.documents import DAMAGE, compression_of, lines_of, opened, page_number
+from ingest.documents import DAMAGE, chunks_of, compression_of, lines_of, page_number
 from ingest.files import open_file
 from ingest.pages import Page
 
 HEAD = 16  # bytes that tell a compression
-PIECE = 1 << 16  # bytes read at once; where a file is cut, so much before the cut may be lost
 # What a row of a file may call its text and its date, in the order in which they are looked for.
 TEXT_KEYS = ("abstract", "summary", "text")
 DATE_KEYS = ("created", "published", "update_date")
@@ -177,9 +176,7 @@ def _rows(location: str, losses: list[str]) -> Iterator[bytes]:
 
         def pieces() -> Iterator[bytes]:
             try:
-                content = opened(stream, location, compression)
-                while data := content.read(PIECE):
-                    yield bytes(data)
+                yield from chunks_of(stream, location, compression)
             except DAMAGE as error:
                 losses.append(
                     f"{location!r} is damaged: {error or type(error).__name__}; what came before was kept."

@@ -24,7 +24,7 @@ from cluster.connections import LIMIT
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder, filesystem_of
 from cluster.progress import Reporter
-from ingest.documents import BOM, PIECE, DocumentSplit, Part, compression_of, opened
+from ingest.documents import BOM, DAMAGE, PIECE, DocumentSplit, Part, chunks_of, compression_of
 from ingest.download import Part as Remote
 from ingest.download import kept, stored
 from ingest.files import Checksums, found, info, open_file, version_of
@@ -32,7 +32,7 @@ from ingest.settings import TextSettings
 from ingest.web import Version, is_web, without_query
 
 # Raise by one whenever the same files and settings give other shards (tests/test_texts.py guards it).
-OUTPUT_VERSION = 2
+OUTPUT_VERSION = 3
 HEAD = 1 << 16  # bytes of content that are looked at
 
 _JSON_NAME = re.compile(r"\.(jsonl|ndjson|json)(\.(gz|bz2|xz|zst|zstd))?$", re.IGNORECASE)
@@ -209,14 +209,17 @@ def _sniffed(file: TextFile, stream: Any, reading: TextSettings) -> TextFile:
         return _parquet(file, stream, reading)
     compression = compression_of(head)
     if compression:
+        head = b""
         try:
-            head = bytes(opened(stream, file.location, compression).read(HEAD))
-        except Exception as error:
-            if isinstance(error, WordloomError):
-                raise
-            raise WordloomError(
-                f"{file.location!r} holds no readable {compression} data ({error}); fetch it again."
-            ) from error
+            for chunk in chunks_of(stream, file.location, compression):
+                head += chunk
+                if len(head) >= HEAD:
+                    break
+        except DAMAGE as error:
+            if not head:  # else the reader keeps what can be read, and says so
+                raise WordloomError(
+                    f"{file.location!r} holds no readable {compression} data ({error}); fetch it again."
+                ) from error
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise WordloomError(f"{file.location!r} is UTF-16; convert it to UTF-8 first.")
     if b"\0" in head[:1024] or head.startswith(b"%PDF"):

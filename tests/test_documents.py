@@ -91,19 +91,29 @@ def test_compressed_rows_are_the_same_rows_with_the_same_ids(tmp_path: Path, end
 
 
 @pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zst"])
-def test_a_cut_archive_gives_what_stands_before_and_says_so(tmp_path: Path, ending: str) -> None:
-    rows = b"".join(b'{"id": %d, "text": "row %d %x"}\n' % (n, n, n**9) for n in range(20_000))
+@pytest.mark.parametrize("count", [1_000, 20_000])
+def test_a_cut_archive_gives_what_stands_before_and_says_so(tmp_path: Path, ending: str, count: int) -> None:
+    rows = [b'{"id": %d, "text": "row %d %x"}\n' % (n, n, n**9) for n in range(count)]
     squeeze: dict[str, Any] = {
         "gz": gzip.compress,
         "bz2": lambda data: bz2.compress(data, 1),
         "xz": lzma.compress,
         "zst": lambda data: pa.Codec("zstd").compress(data, asbytes=True),
     }
-    whole = squeeze[ending](rows)
-    (tmp_path / f"a.jsonl.{ending}").write_bytes(whole[: len(whole) * 3 // 4])
+    whole = squeeze[ending](b"".join(rows))
+    (tmp_path / f"a.jsonl.{ending}").write_bytes(whole + whole[: len(whole) * 3 // 4])
     pages, (reader,) = read(located(tmp_path / f"a.jsonl.{ending}"))
-    assert [page.page_id for page in pages] == list(range(len(pages)))
-    assert len(pages) < 20_000
+    numbers = [page.page_id for page in pages]
+    unpacked_at_once = (1 << 14) // min(map(len, rows))
+    assert count - unpacked_at_once <= len(numbers) < 2 * count
+    assert numbers == [*range(count), *range(count)][: len(numbers)]
+    assert any("damaged" in sentence for sentence in reader.sentences())
+
+
+def test_what_stands_behind_an_archive_costs_nothing_of_it(tmp_path: Path) -> None:
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"one\ntwo\n") + b"no gzip")
+    pages, (reader,) = read(located(tmp_path / "a.txt.gz", documents="line"))
+    assert [page.text for page in pages] == ["one", "two"]
     assert any("damaged" in sentence for sentence in reader.sentences())
 
 

@@ -29,7 +29,7 @@ from ingest.tokens import Tokeniser, Tokens, refuse_one
 
 KIND = "vocabulary"
 FILE = "vocabulary.parquet"
-UNKNOWN = "<unk>"  # never a token: neither tokeniser keeps "<"
+UNKNOWN = "<unk>"  # neither tokeniser gives it, for none keeps "<"
 
 # Raise by one whenever the same corpus and settings give another vocabulary.
 OUTPUT_VERSION = 1
@@ -169,7 +169,7 @@ def most_frequent(
     batches: Iterable[pa.RecordBatch], settings: VocabularySettings
 ) -> tuple[Vocabulary, int, int]:
     """The vocabulary that `settings` cut from (token, count) batches, the sum of all counts, and the number
-    of distinct tokens. Memory is that of the vocabulary and one batch.
+    of distinct tokens. A token ``<unk>`` counts as left out. Memory is that of the vocabulary and one batch.
     """
     best = SCHEMA.empty_table()
     kept = SCHEMA.empty_table()
@@ -184,7 +184,9 @@ def most_frequent(
             wanted = pc.is_in(table["token"], value_set=keep)
             kept = pa.concat_tables([kept, table.filter(wanted)])
             table = table.filter(pc.invert(wanted))
-        table = table.filter(pc.greater_equal(table["count"], floor))
+        # Tokens of one's own may hold it: they are counted with all that is left out.
+        enough = pc.and_(pc.greater_equal(table["count"], floor), pc.not_equal(table["token"], UNKNOWN))
+        table = table.filter(enough)
         if len(table):
             best = _ordered(pa.concat_tables([best, table])).slice(0, settings.size - 1).combine_chunks()
             if len(best) == settings.size - 1:
@@ -232,6 +234,8 @@ def cut_vocabulary(
     with reporter.stage("vocabulary", total=corpus.counts["distinct_tokens"], unit="tokens") as stage:
         vocabulary, total, distinct = most_frequent(corpus.token_counts(), settings)
         if len(vocabulary) < 2:
+            if settings.min_count == 1:
+                raise WordloomError(f"{corpus.location!r} holds no word; check its source and its tokeniser.")
             raise WordloomError(
                 f"No token of {corpus.location!r} occurs {settings.min_count} times; "
                 "lower 'vocabulary.min_count'."

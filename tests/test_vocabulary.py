@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.artefact import Draft
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
 from ingest import vocabulary
+from ingest.sequence_pages import SequencePages
 from ingest.settings import VocabularySettings
 from ingest.tokens import Tokeniser
 from ingest.vocabulary import (
@@ -101,6 +103,26 @@ def test_kept_tokens_take_the_place_of_rare_ones() -> None:
     batches = [table({"a": 9, "b": 8, "c": 7, "rare": 1})]
     cut, _, _ = most_frequent(batches, VocabularySettings(size=4, min_count=2, keep=("rare", "absent")))
     assert cut.tokens == ["<unk>", "a", "b", "rare"]
+
+
+@pytest.mark.parametrize("keep", [(), ("<unk>", "b")])
+def test_a_token_that_is_written_as_unknown_is_counted_as_unknown(keep: tuple[str, ...]) -> None:
+    """As tokens of a user's own file may be, which are taken as they are."""
+    batches = [table({"<unk>": 9, "a": 5}), table({"b": 2, "c": 1})]
+    cut, total, distinct = most_frequent(batches, VocabularySettings(size=3, keep=keep))
+    assert (cut.tokens, cut.counts.tolist()) == (["<unk>", "a", "b"], [10, 5, 2])
+    assert (total, distinct) == (17, 4)
+    assert cut.mapping(pa.array(["b", "<unk>", "c"])).tolist() == [2, 0, 0]
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "holds no word; check its source"), (2, "occurs 2 times")])
+def test_a_corpus_without_a_word_is_one_sentence(tmp_path: Path, count: int, said: str) -> None:
+    draft = Draft(tmp_path / "sequences", kind="sequences", output_version=1, inputs={}, settings={})
+    record = draft.folder.write_table("counts.parquet", SCHEMA.empty_table())
+    counts = {"labels": [], "per": "sequence", "width": 0, "shards": [], "distinct_tokens": 0}
+    made = SequencePages(draft.publish(counts, {"counts.parquet": record}))
+    with pytest.raises(WordloomError, match=said):
+        vocabulary.cut_vocabulary(made, tmp_path / "words", VocabularySettings(min_count=count))
 
 
 def test_one_gather_turns_a_shard_into_numbers() -> None:

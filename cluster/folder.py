@@ -133,7 +133,7 @@ class Folder:
             return sorted(
                 info.path[start:]
                 for info in self._looked_at(selector)
-                if info.type == pafs.FileType.File and PARTIAL not in info.path
+                if info.type == pafs.FileType.File and not info.path.rpartition("/")[2].startswith(PARTIAL)
             )
         except UnicodeDecodeError as error:
             raise WordloomError(

@@ -65,6 +65,12 @@ def test_a_file_system_that_cannot_wait_is_fine_and_one_that_fails_is_not(
     assert (tmp_path / "a").exists() == (code == errno.EINVAL)
 
 
+def test_a_folder_may_be_called_as_what_is_being_written(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / f"corpus{folder_module.PARTIAL}run")
+    folder.write(f"a{folder_module.PARTIAL}b", b"x")
+    assert folder.names() == [f"a{folder_module.PARTIAL}b"]
+
+
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     with pytest.raises(WordloomError, match="No space left"), folder.writer("a"):

@@ -57,6 +57,13 @@ COMPRESSIONS = (
     (b"\x28\xb5\x2f\xfd", "zstd"),
 )
 DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
+STRINGS = (  # the types of Arrow that hold text
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+)
 _SPACE = re.compile(rb"[ \t\r\f\v]")
 
 
@@ -346,14 +353,16 @@ def _encodable(text: str) -> None:
 
 
 def _values(batch: pa.RecordBatch, name: str, there: set[str]) -> list[Any]:
-    """A column's values; strings as bytes, since Parquet's are not always UTF-8."""
-    if name not in there:
-        return [None] * batch.num_rows
-    column = batch.column(batch.schema.get_field_index(name))
+    """A column's values; strings as bytes, since Parquet's are not always UTF-8. None where it is not there,
+    or holds what is neither a text nor a number: Python has not all of Arrow's dates."""
+    column = batch.column(name) if name in there else pa.nulls(batch.num_rows)
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    kind = column.type
+    if any(check(kind) for check in STRINGS):
         column = column.cast(pa.large_binary())
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        column = pa.nulls(batch.num_rows)
     values: list[Any] = column.to_pylist()
     return values
 

@@ -24,7 +24,7 @@ from cluster.connections import LIMIT
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder, filesystem_of
 from cluster.progress import Reporter
-from ingest.documents import BOM, DAMAGE, PIECE, DocumentSplit, Part, chunks_of, compression_of
+from ingest.documents import BOM, DAMAGE, PIECE, STRINGS, DocumentSplit, Part, chunks_of, compression_of
 from ingest.download import Part as Remote
 from ingest.download import kept, stored
 from ingest.files import Checksums, found, info, open_file, version_of
@@ -257,23 +257,19 @@ def _parquet(file: TextFile, stream: Any, reading: TextSettings) -> TextFile:
         raise WordloomError(
             f"{file.location!r} is no readable Parquet file ({str(error).splitlines()[0]}); fetch it again."
         ) from error
+    for name in (reading.text_column, reading.id_column, reading.title_column):
+        if (count := schema.names.count(name)) > 1:
+            raise UsageError(
+                f"{file.location!r} has {count} columns {name!r}; write it anew with one of each name."
+            )
     name = reading.text_column
     if name not in schema.names:
         there = ", ".join(map(repr, schema.names))
         raise UsageError(f"{file.location!r} has no column {name!r}; give --text-column one of {there}.")
     kind = schema.field(name).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not any(check(kind) for check in _STRINGS):
+    if not any(check(kind) for check in STRINGS):
         raise UsageError(
             f"Column {name!r} of {file.location!r} holds {kind}, no text; give another --text-column."
         )
     return dataclasses.replace(file, format="parquet", groups=groups)
-
-
-_STRINGS = (
-    pa.types.is_string,
-    pa.types.is_large_string,
-    pa.types.is_string_view,
-    pa.types.is_binary,
-    pa.types.is_large_binary,
-)

@@ -196,6 +196,26 @@ def test_parquet_is_split_by_row_groups_and_read_by_column(tmp_path: Path) -> No
         located(tmp_path / "a.parquet", text_column="number")
 
 
+@pytest.mark.parametrize("name", ["text", "id", "title"])
+def test_two_columns_of_one_name_are_refused_where_it_is_asked_for(tmp_path: Path, name: str) -> None:
+    columns = [pa.array(["a"]), pa.array(["b"]), pa.array(["c"])]
+    pq.write_table(pa.table(columns, names=[name, name, "other"]), tmp_path / "a.parquet")
+    with pytest.raises(UsageError, match=f"has 2 columns '{name}'; write it anew"):
+        located(tmp_path / "a.parquet")
+    names = {f"{each}_column": f"no {each}" for each in ("id", "title")}
+    assert name == "text" or located(tmp_path / "a.parquet", text_column="other", **names).files
+
+
+@pytest.mark.parametrize("kind", [pa.date32(), pa.timestamp("us")])
+def test_an_id_that_is_no_text_and_no_number_is_none(tmp_path: Path, kind: pa.DataType) -> None:
+    """Arrow's dates are not all of them Python's."""
+    bits = {32: pa.int32(), 64: pa.int64()}[kind.bit_width]
+    late = pa.array([(1 << (kind.bit_width - 1)) - 1], bits).cast(kind)
+    pq.write_table(pa.table({"text": ["a"], "id": late, "title": late}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "b.parquet")
+    assert read(located(tmp_path / "a.parquet"))[0] == read(located(tmp_path / "b.parquet"))[0]
+
+
 def test_a_damaged_row_group_costs_its_rows_and_no_other(tmp_path: Path) -> None:
     table = pa.table({"id": range(300), "text": [f"text {n} {n**7}" for n in range(300)]})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=100, compression="zstd")

@@ -209,9 +209,11 @@ def checked(
     return [*losses, *said]
 
 
-def draft_of(output: str | Folder, inputs: Mapping[str, Input], settings: Any) -> Draft:
-    """A corpus of sequences being made in a folder."""
-    return Draft(output, kind=KIND, output_version=OUTPUT_VERSION, inputs=inputs, settings=settings)
+def draft_of(
+    output: str | Folder, inputs: Mapping[str, Input], settings: Any, version: int = OUTPUT_VERSION
+) -> Draft:
+    """A corpus of sequences being made in a folder; a `version` of its own has a source whose reading has."""
+    return Draft(output, kind=KIND, output_version=version, inputs=inputs, settings=settings)
 
 
 class SequenceWriter:

@@ -37,6 +37,7 @@ from cluster.artefact import Artefact
 from cluster.errors import WordloomError
 from cluster.folder import Folder
 from cluster.progress import Reporter
+from ingest import sequence_corpus
 from ingest.documents import BOM, DAMAGE
 from ingest.sequence_corpus import (
     SPLITS,
@@ -59,6 +60,9 @@ LONGEST_LINE = 16 << 20  # bytes of a line, an object or a field
 LONGEST_SEQUENCE = 1 << 20  # tokens
 NAMED = 3  # rows that are named for each reason
 _NAME = re.compile(r"\.([a-z]+)(\.gz)?$", re.IGNORECASE)
+
+# Raise what is added whenever the same file and settings give other sequences.
+OUTPUT_VERSION = sequence_corpus.OUTPUT_VERSION + 1
 
 Row = tuple[int, dict[str, Any] | str]  # the line, and the row's columns or what is wrong with it
 
@@ -147,9 +151,7 @@ class SequenceRows:
         if type(content) is not self._kind:
             return "has tokens, the rows before texts" if self._kind is str else "has a text, not tokens"
         identifier = row.get("id")
-        try:
-            "".join([*content, *(label or ""), str(identifier)]).encode()
-        except UnicodeEncodeError:  # "\ud83d", as JSON can say
+        if not _is_utf8("".join([*content, *(label or ""), str(identifier)])):  # "\ud83d", as JSON can say
             return "has half a character, which UTF-8 cannot hold"
         return LabelledSequence(
             f"row/{line}" if identifier is None else str(identifier), split, content, label
@@ -199,7 +201,7 @@ class SequenceRows:
                 yield line, "is no JSON object"
 
     def _csv(self, lines: Iterable[tuple[int, bytes]]) -> Iterator[Row]:
-        text = (raw.decode("utf-8", "replace") for _, raw in lines)
+        text = (raw.decode("utf-8", "surrogateescape") for _, raw in lines)
         first = next(text, "")
         csv.field_size_limit(LONGEST_LINE)
         delimiter = "\t" if "\t" in first else ";" if ";" in first and "," not in first else ","
@@ -222,7 +224,7 @@ class SequenceRows:
                 yield begun, f"has {len(fields)} fields, not {len(header)}"
                 continue
             row: dict[str, Any] = {name: fields[place] or None for name, place in places.items()}
-            if any("\ufffd" in field for field in fields):
+            if not _is_utf8("".join(fields)):
                 yield begun, "is no UTF-8"
                 continue
             if row.get("tokens"):
@@ -234,10 +236,11 @@ class SequenceRows:
     def _conll(self, lines: Iterable[tuple[int, bytes]]) -> Iterator[Row]:
         begun, tokens, labels, wrong = 0, [], [], ""
         for line, raw in _with_end(lines):
-            fields = raw.decode("utf-8", "replace").split()
-            if fields and fields[0] != "-DOCSTART-":
+            # Of bytes: a no-break or an ideographic space is no space between fields, but a part of a token.
+            fields = [each.decode("utf-8", "surrogateescape") for each in raw.split()]
+            if fields and fields[0] != "-DOCSTART-" and not "".join(fields).isspace():
                 begun = begun or line
-                if len(fields) < 2 or "\ufffd" in fields[0]:
+                if len(fields) < 2 or not _is_utf8(fields[0] + fields[-1]):
                     wrong = wrong or f"has no label or no UTF-8 in line {line:,}"
                 tokens.append(fields[0])
                 labels.append(fields[-1])
@@ -249,8 +252,13 @@ class SequenceRows:
             begun, tokens, labels, wrong = 0, [], [], ""
 
     def _check(self, there: list[str]) -> None:
-        """Raises WordloomError where the columns that every file must have are missing."""
+        """Raises WordloomError where a column that every file must have is missing, or one is there twice."""
         columns = self._columns
+        for name in asdict(columns).values():
+            if (count := there.count(name)) > 1:
+                raise WordloomError(
+                    f"{self._name!r} has {count} columns {name!r}; write it anew with one of each name."
+                )
         if columns.tokens not in there and columns.text not in there:
             missing = f"neither a column {columns.tokens!r} nor {columns.text!r}"
         elif columns.label not in there:
@@ -275,7 +283,8 @@ def ingest_sequence_files(
     Texts are cut into tokens by the settings; tokens are taken as they are. Raises WordloomError where more
     than the share `settings.malformed` of the rows is malformed, or no row has a label.
     """
-    draft = draft_of(output, {"file": source.as_input()}, {**asdict(settings), "columns": asdict(columns)})
+    told = {**asdict(settings), "columns": asdict(columns)}
+    draft = draft_of(output, {"file": source.as_input()}, told, OUTPUT_VERSION)
     if draft.published is not None:
         reporter.say(f"= sequences: reused, {draft.published.counts['sequences']:,} at {draft.location}")
         return draft.published
@@ -311,6 +320,15 @@ def ingest_sequence_files(
     for sentence in losses:
         reporter.say(sentence)
     return made
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether text was UTF-8: of bytes that are none ``surrogateescape`` makes half characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _readable(row: pa.RecordBatch) -> dict[str, Any] | None:

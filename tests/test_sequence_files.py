@@ -190,6 +190,36 @@ def test_a_row_of_parquet_that_is_no_utf8_is_named(tmp_path: Path) -> None:
     assert corpus.counts["sequences"] == 2 and "row 2 is no UTF-8" in corpus.counts["losses"][0]
 
 
+def test_spaces_of_other_scripts_and_signs_for_lost_characters_are_text(tmp_path: Path) -> None:
+    rows = [("10\u00a0000", "NUM"), ("\u3000", "O"), ("\ufffd", "O"), ("km", "O")]
+    path = tmp_path / "a.conll"
+    path.write_text("".join(f"{token}\t{label}\n" for token, label in rows) + "\u00a0\r\nb\u0085b O\n")
+    sentence, second = told(ingested(path))
+    assert sentence == ([token for token, _ in rows], [label for _, label in rows])
+    assert second == (["b\u0085b"], ["O"])
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\nlost \ufffd fine,x\ndull,y\n")
+    corpus = ingested(path)
+    assert (corpus.counts["sequences"], corpus.counts["losses"]) == (2, [])
+
+
+def test_bytes_that_are_no_text_are_named_in_any_field_of_conll(tmp_path: Path) -> None:
+    path = tmp_path / "a.conll"
+    path.write_bytes(b"fine O\n\ncaf\xe9 O\n\nfine caf\xe9\n")
+    corpus = ingested(path, malformed=0.9)
+    assert corpus.counts["dropped"] == {"malformed": 2}
+    assert "no UTF-8 in line 3" in corpus.counts["losses"][0] and "line 5" in corpus.counts["losses"][0]
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    columns = [pa.array(["fine"]), pa.array(["x"]), pa.array(["y"])]
+    pq.write_table(pa.table(columns, names=["text", "label", "label"]), tmp_path / "a.parquet")
+    (tmp_path / "a.csv").write_text("text,label,label\nfine,x,y\n")
+    for name in ("a.parquet", "a.csv"):
+        with pytest.raises(WordloomError, match="has 2 columns 'label'; write it anew"):
+            ingested(tmp_path / name)
+
+
 def test_texts_and_tokens_are_not_mixed(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     tokens, text = '{"tokens": ["A", "fine", "film"], "label": "x"}', '{"text": "A dull film", "label": "y"}'

@@ -287,7 +287,8 @@ class _Pages:
         answer: list[tuple[Reply, bytes]] = []
 
         def attempt() -> None:
-            self._pause(max(0.0, INTERVAL - (time.time() - self._asked)))
+            # No more than the interval: clocks are set back, and copies of files may be newer than now.
+            self._pause(min(max(0.0, INTERVAL - (time.time() - self._asked)), INTERVAL))
             try:
                 # One at a time: the manual asks for a single connection.
                 with Connections(1).to(url, self._pause), web.session() as asking:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -45,6 +46,16 @@ def test_calls_keep_the_interval_that_the_manual_asks_for(tmp_path: Path) -> Non
     long = [wait for wait in waits if wait > 1]
     assert len(long) == 2  # before the second and the third call
     assert all(2.0 < wait <= arxiv.INTERVAL for wait in long)
+
+
+def test_a_page_from_the_future_makes_no_call_wait_longer(tmp_path: Path) -> None:
+    with api(250) as server:
+        gathered(server, tmp_path)
+        for page in tmp_path.rglob("*.xml"):
+            os.utime(page, (4e9, 4e9))
+        waits: list[float] = []
+        harvest(QUERY, tmp_path, api=server.url, pause=waits.append)
+    assert waits and max(waits) <= arxiv.INTERVAL
 
 
 def test_a_harvest_that_was_killed_goes_on_with_the_pages_it_has(tmp_path: Path) -> None:

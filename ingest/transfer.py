@@ -135,15 +135,17 @@ class Transfer:
         if state is None or state.st_size != note.get("bytes"):
             return None
         done = Download(self.target, int(note["bytes"]), str(note["sha256"]), False)
+        found = {"sha256": done.sha256, "sha1": note.get("sha1")}
+        # A file that has the time that it was given is not read again.
+        if state.st_mtime_ns != note.get("mtime_ns") or (sha1 is not None and found["sha1"] is None):
+            _digest(self.target, self.sha256, self.sha1)
+            found = {"sha256": self.sha256.hexdigest(), "sha1": self.sha1.hexdigest()}
+            self._restart()
+        if found["sha256"] != done.sha256:
+            return None
         if sha256 is not None or sha1 is not None:
-            # The caller knows what the file must be: no need to ask anybody, nor to read a file that has
-            # the time that it was given.
-            found = {"sha256": note["sha256"], "sha1": note.get("sha1")}
-            if found["sha1"] is None or state.st_mtime_ns != note.get("mtime_ns"):
-                _digest(self.target, self.sha256, self.sha1)
-                found = {"sha256": self.sha256.hexdigest(), "sha1": self.sha1.hexdigest()}
-                self._restart()
-            same = size in (None, done.bytes) and found["sha256"] == done.sha256
+            # The caller knows what the file must be: no need to ask anybody.
+            same = size in (None, done.bytes)
             same = same and sha256 in (None, found["sha256"]) and sha1 in (None, found["sha1"])
             return done if same else None
         if not fetched_from(self.place, note):

@@ -269,6 +269,10 @@ def test_a_file_that_was_damaged_here_is_fetched_again(
     assert is_content(fetch()) and server.asked[-1].range is None
     known = hashlib.sha256(CONTENT).hexdigest()
     path.write_bytes(b"\0" + CONTENT[1:])
+    assert is_content(fetch())
+    path.touch()
+    assert is_content(fetch()) and not fetch().fresh
+    path.write_bytes(b"\0" + CONTENT[1:])
     assert is_content(fetch(sha256=known))
     assert not fetch(sha256=known).fresh
 

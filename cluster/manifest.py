@@ -22,6 +22,7 @@ from cluster.folder import FileRecord, Folder
 FORMAT = 2
 INLINE = 10_000  # files, or rows of a list, that stand in manifest.json itself: 3 MB
 TABLES = "manifest"  # the folder of the tables
+TYPES = {"kind": str, "identity": str, "output_version": int, "settings": dict, "counts": dict, "made": dict}
 FILES = pa.schema([("name", pa.string()), ("bytes", pa.int64()), ("sha256", pa.binary(32))])
 
 Row = dict[str, Any]
@@ -158,7 +159,11 @@ class Manifest:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], folder: Folder) -> Manifest:
-        """The manifest that `value` says, of the artefact in `folder`."""
+        """The manifest that `value` says, of the artefact in `folder`. Raises KeyError, TypeError or
+        AttributeError where it says none."""
+        for key, kind in TYPES.items():
+            if not isinstance(value[key], kind):
+                raise TypeError(f"{key} is {str(value[key])[:40]!r}")
         files: Mapping[str, FileRecord] = {key: FileRecord(**entry) for key, entry in value["files"].items()}
         counts = dict(value["counts"])
         for key, said in value.get("tables", {}).items():

@@ -84,6 +84,19 @@ def test_readers_refuse_another_kind_and_a_damaged_manifest(tmp_path: Path) -> N
         Artefact.open(tmp_path / "a")
 
 
+@pytest.mark.parametrize(
+    "other", [{"made": None}, {"counts": []}, {"kind": 5}, {"identity": None}, {"output_version": "2"}]
+)
+def test_a_manifest_with_a_value_of_another_kind_is_none_of_ours(
+    tmp_path: Path, other: dict[str, object]
+) -> None:
+    draft(tmp_path / "a").publish({}, {})
+    manifest = tmp_path / "a" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), **other}))
+    with pytest.raises(WordloomError, match=rf"is no manifest of ours .*{next(iter(other))} is"):
+        Artefact.open(tmp_path / "a")
+
+
 def test_an_unfinished_draft_goes_on_and_one_of_another_identity_is_cleared(tmp_path: Path) -> None:
     draft(tmp_path / "a").making.write("splits/0.json", b"{}")
     assert draft(tmp_path / "a").making.exists("splits/0.json")

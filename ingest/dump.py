@@ -43,8 +43,8 @@ class DumpFile:
     For a file that is read elsewhere and never stored `sha256` is empty, and `unstored` stands for it: the
     sha1 of the dump's status file, or a digest of what the server says of the version and of the first
     bytes. `version` is what such a file must still be when it is read. `format` is ``bzip2``, ``gzip`` or
-    ``xml``, `encoding` the XML's. `prefixes` (title prefix -> namespace) is filled for exports that have no
-    ``<ns>``.
+    ``xml``, `encoding` the XML's. `prefixes` (title prefix -> namespace) are those that the export names: by
+    them links to files and categories are known in any language.
     """
 
     location: str
@@ -180,10 +180,8 @@ def _examined(
             f"{location!r} is no MediaWiki export, it begins with {begins!r}; "
             "give a pages-articles or pages-meta-current dump as --source."
         )
-    prefixes: tuple[tuple[str, int], ...] = ()
-    if b"<ns>" not in head:
-        names = _NAMESPACE.findall(head.partition(b"</siteinfo>")[0])
-        prefixes = tuple((html.unescape(name.decode("utf-8", "replace")), int(key)) for key, name in names)
+    names = _NAMESPACE.findall(head.partition(b"</siteinfo>")[0])
+    prefixes = tuple((html.unescape(name.decode("utf-8", "replace")), int(key)) for key, name in names)
     sha256, unstored = "", ""
     stays = is_web(location) or (version is not None and version.condition and not download)
     if stays and not (download is None and memory.known(location)):

@@ -35,9 +35,9 @@ _TAIL = 64  # bytes at a split's end that are kept to look for it
 class Split:
     """The bytes [start, stop) of a dump file of `size` bytes. `index` counts over the whole dump.
 
-    `format` is ``bzip2``, ``gzip`` or ``xml``, `encoding` the XML's. `prefixes` (title prefix ->
-    namespace) is filled for exports that have no ``<ns>``. `version` is what the file must still be where
-    it lies elsewhere, `connections` how many may be open to a web server over the whole cluster.
+    `format` is ``bzip2``, ``gzip`` or ``xml``, `encoding` the XML's, `prefixes` (title prefix ->
+    namespace) those that the export names. `version` is what the file must still be where it lies
+    elsewhere, `connections` how many may be open to a web server over the whole cluster.
     """
 
     index: int

@@ -51,7 +51,7 @@ from ingest.texts import Texts
 from ingest.vocabulary import FAN_IN, merge_runs
 
 # Raise by one whenever the same dump and settings give other shards (tests/test_golden_ingest.py guards it).
-OUTPUT_VERSION = 2
+OUTPUT_VERSION = 3
 
 LOG = logging.getLogger(__name__)
 

@@ -37,8 +37,8 @@ PAGES = [
 ]
 
 CORPUS = {
-    ("unicode", "strip"): (2, "4e5475d487a478b6"),
-    ("reference", "keep"): (2, "a6f049c6710b46f4"),
+    ("unicode", "strip"): (3, "4e5475d487a478b6"),
+    ("reference", "keep"): (3, "a6f049c6710b46f4"),
 }
 VOCABULARY = (1, "938b057a2288d63c")
 SEQUENCES = (1, "464440e31e4d51c1")

@@ -90,6 +90,19 @@ def test_kept_and_dropped_pages_add_up_in_the_manifest(tmp_path: Path) -> None:
     assert sum(shard["tokens"] for shard in counts["shards"]) == counts["tokens"]
 
 
+def test_files_and_categories_are_known_by_the_names_that_the_dump_has_for_them(tmp_path: Path) -> None:
+    """Welsh is none of the languages that `ingest.markup` knows itself."""
+    names = '<namespace key="6">Delwedd</namespace><namespace key="14">Categori</namespace>'
+    text = "Prifddinas [[Cymru]]. [[Delwedd:Castell.jpg|bawd|Castell]]\n\n[[Categori:Caerdydd]]"
+    head, pages = export([page(1, "Caerdydd", text)]).split(b"\n", 1)
+    siteinfo = f"<siteinfo><namespaces>{names}</namespaces></siteinfo>".encode()
+    (tmp_path / "dump.xml").write_bytes(head + siteinfo + pages)
+    by_hand(locate(tmp_path / "dump.xml", tmp_path), tmp_path / "corpus", SETTINGS)
+    (shard,) = Corpus.open(tmp_path / "corpus").shards
+    (row,) = Folder(tmp_path / "corpus").read_table(shard.name).to_pylist()
+    assert (row["text"], row["categories"]) == ("Prifddinas Cymru.", ["Caerdydd"])
+
+
 def test_counts_and_redirects_are_those_of_all_splits(tmp_path: Path) -> None:
     by_hand(plain_dump(tmp_path, some_pages(100)), tmp_path / "corpus", SETTINGS)
     corpus = Corpus.open(tmp_path / "corpus")

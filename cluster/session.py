@@ -66,11 +66,12 @@ def session(
     """Starts or joins Ray for the length of the block.
 
     `address` None joins the cluster of the job that this process runs in (RAY_ADDRESS) and else starts
-    one; ``"local"`` always starts one. Where other nodes will work too, each must reach `home`, the folder
+    one; ``"local"``, also in RAY_ADDRESS, always starts one. Where other nodes will work too, each must reach `home`, the folder
     that they write to. Raises WordloomError where Ray cannot be started or reached, and
     where this node has other libraries than the job was submitted with.
     """
     _compare_libraries()
+    address = _resolved(address)
     joining = joins(address)
     for name, value in {**ENVIRONMENT, **({} if joining else OWN_ENVIRONMENT)}.items():
         os.environ.setdefault(name, value)
@@ -92,7 +93,7 @@ def session(
             ray.init(address=address, **arguments)
         else:
             ray.init(
-                address="local",
+                address=address,
                 num_cpus=cpus or max(2, os.cpu_count() or 2),  # 2 workers train even on one core
                 include_dashboard=dashboard,
                 dashboard_host=LOOPBACK,
@@ -112,10 +113,12 @@ def session(
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         mend = (
-            "check --address" if joining else "see `wordloom doctor`, end other Ray processes and try again"
+            "check --address and RAY_ADDRESS"
+            if joining
+            else "see `wordloom doctor`, end other Ray processes and try again"
         )
         raise WordloomError(
-            f"Ray at {address or 'this machine'!r} did not come up ({reason}); {mend}."
+            f"Ray at {address if joining else 'this machine'!r} did not come up ({reason}); {mend}."
         ) from error
     if threading.current_thread() is threading.main_thread():
         # What `ray job stop`, systemd and Kubernetes send ends us as Ctrl-C does, after a last checkpoint and
@@ -130,7 +133,14 @@ def session(
 
 def joins(address: str | None) -> bool:
     """Whether a session with this address joins a Ray that is there, and starts none."""
-    return address not in (None, "local") or (address is None and "RAY_ADDRESS" in os.environ)
+    return _resolved(address) != "local"
+
+
+def _resolved(address: str | None) -> str:
+    """The address that is meant: RAY_ADDRESS where none or ``"auto"`` is given, as Ray has it, and without
+    either ``"local"``. An empty one is none: Ray would look for any cluster, or start one that is not ours."""
+    there = os.environ.get("RAY_ADDRESS")
+    return there if there and address in (None, "", "auto") else address or "local"
 
 
 def cores(workers: int) -> int:

@@ -39,6 +39,43 @@ def test_a_ray_that_does_not_come_up_is_a_sentence(error: Exception, monkeypatch
 
 
 @pytest.mark.parametrize(
+    ("address", "variable", "where"),
+    [
+        (None, None, "local"),
+        (None, "", "local"),
+        (None, "local", "local"),
+        ("", "", "local"),
+        ("auto", "local", "local"),
+        ("local", "head:6379", "local"),
+        ("auto", "", "auto"),
+        ("auto", "head:6379", "head:6379"),
+        ("", "head:6379", "head:6379"),
+        (None, "head:6379", "head:6379"),
+        ("other:6379", "head:6379", "other:6379"),
+    ],
+)
+def test_a_ray_that_we_start_is_bound_to_loopback_whatever_names_it(
+    address: str | None, variable: str | None, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RAY_ADDRESS", *module.OWN_ENVIRONMENT):
+        os.environ.pop(name, None)
+    if variable is not None:
+        os.environ["RAY_ADDRESS"] = variable
+    asked: list[dict[str, Any]] = []
+
+    def init(**given: Any) -> None:
+        asked.append({**given, "bound": module.OWN_ENVIRONMENT.items() <= os.environ.items()})
+        raise ConnectionError("Nobody there.")
+
+    monkeypatch.setattr(ray, "init", init)
+    named = "this machine" if where == "local" else where
+    with pytest.raises(WordloomError, match=f"Ray at '{named}' did not come up"), session(address):
+        raise AssertionError("there is no session")
+    assert asked[0]["address"] == where and asked[0]["bound"] == (where == "local")
+    assert module.joins(address) == (where != "local")
+
+
+@pytest.mark.parametrize(
     ("file", "mend"), [("/root/.ray/auth_token", "set HOME to"), ("/tmp/ray/x", "set RAY_TMPDIR to")]
 )
 def test_what_ray_may_not_write_is_named_with_the_variable_that_moves_it(

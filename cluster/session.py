@@ -66,8 +66,8 @@ def session(
     """Starts or joins Ray for the length of the block.
 
     `address` None joins the cluster of the job that this process runs in (RAY_ADDRESS) and else starts
-    one; ``"local"``, also in RAY_ADDRESS, always starts one. Where other nodes will work too, each must reach `home`, the folder
-    that they write to. Raises WordloomError where Ray cannot be started or reached, and
+    one; ``"local"``, also in RAY_ADDRESS, always starts one. Where other nodes will work too, each must reach
+    `home`, the folder that they write to. Raises WordloomError where Ray cannot be started or reached, and
     where this node has other libraries than the job was submitted with.
     """
     _compare_libraries()
@@ -138,7 +138,7 @@ def joins(address: str | None) -> bool:
 
 def _resolved(address: str | None) -> str:
     """The address that is meant: RAY_ADDRESS where none or ``"auto"`` is given, as Ray has it, and without
-    either ``"local"``. An empty one is none: Ray would look for any cluster, or start one that is not ours."""
+    either ``"local"``. An empty one is none: Ray would join any cluster, or start one that is not ours."""
     there = os.environ.get("RAY_ADDRESS")
     return there if there and address in (None, "", "auto") else address or "local"
 

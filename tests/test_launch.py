@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from ray.exceptions import OutOfMemoryError
 
 from cluster.artefact import Draft
@@ -83,10 +84,33 @@ def test_one_group_trains_all_jobs_through_a_killed_worker_to_a_sentence(
         ([2], 4, 0.5),
         ([2, 1], 7, 1 / 3),
         ([0, 16], 3, 5),
+        ([0], 2, 1),  # the head of a cluster that has no worker yet
     ],
 )
 def test_the_workers_share_the_cores(nodes: list[float], workers: int, cores: float) -> None:
     assert cores_each(nodes, workers) == cores
+
+
+@pytest.mark.parametrize(
+    "nodes, gpus, workers, cores",
+    [
+        ([64, 8], [0, 1], 1, 8),
+        ([8, 64, 64], [2, 1, 1], 4, 4),
+        ([0, 16], [0, 2], 2, 8),
+        ([1, 8], [4, 0], 4, 1 / 4),
+        ([0, 8], [1, 0], 1, 1),
+    ],
+)
+def test_workers_with_a_gpu_share_the_cores_that_lie_beside_gpus(
+    nodes: list[float], gpus: list[float], workers: int, cores: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cores_each(nodes, workers, gpus) == cores
+    there = [
+        {"Alive": True, "Resources": {"CPU": node, "GPU": gpu}} for node, gpu in zip(nodes, gpus, strict=True)
+    ]
+    monkeypatch.setattr(ray, "nodes", lambda: there)
+    scaling, threads = _scaling(workers, "gpu")
+    assert scaling.resources_per_worker == {"CPU": cores, "GPU": 1} and threads == max(1, int(cores))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import math
 import os
 import socket
 import threading
@@ -166,12 +167,13 @@ def _scaling(workers: int, device: str) -> tuple[ScalingConfig, int]:
     if device not in ("cpu", "gpu"):
         raise UsageError(f"--device is {device!r}; choose cpu or gpu.")
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call, unused-ignore]
-    if device == "gpu" and (gpus := int(sum(node.get("GPU", 0) for node in nodes))) < workers:
+    gpus = [node.get("GPU", 0) // 1 for node in nodes] if device == "gpu" else None
+    if gpus is not None and sum(gpus) < workers:
         raise UsageError(
-            f"{workers} workers with --device gpu need {workers} GPUs, the cluster has {gpus}; "
+            f"{workers} workers with --device gpu need {workers} GPUs, the cluster has {int(sum(gpus))}; "
             "use fewer workers or --device cpu."
         )
-    cores = cores_each([node.get("CPU", 0) for node in nodes], workers)
+    cores = cores_each([node.get("CPU", 0) for node in nodes], workers, gpus)
     scaling = ScalingConfig(
         num_workers=workers, use_gpu=device == "gpu", resources_per_worker={"CPU": cores} | _gpu(device)
     )
@@ -182,14 +184,24 @@ def _gpu(device: str) -> dict[str, float]:
     return {"GPU": 1} if device == "gpu" else {}
 
 
-def cores_each(nodes: Sequence[float], workers: int) -> float:
-    """The most cores that each of `workers` processes can have on nodes of so many cores; below 1 where
-    there are more workers than cores."""
+def cores_each(nodes: Sequence[float], workers: int, gpus: Sequence[float] | None = None) -> float:
+    """The most cores that each of `workers` processes can have on nodes of so many cores (and of so many
+    `gpus`, of which each takes one); below 1 where there are more workers than cores.
+
+    1 where nodes with cores are still to come, as to a cluster that grows by what is asked of it.
+    """
+    most = [math.inf] * len(nodes) if gpus is None else gpus
+
+    def enough(places: Sequence[float]) -> bool:
+        return sum(map(min, places, most)) >= workers
+
+    if not enough([math.inf if node > 0 else 0 for node in nodes]):
+        return 1
     for cores in range(int(max(nodes)), 0, -1):
-        if sum(node // cores for node in nodes) >= workers:
+        if enough([node // cores for node in nodes]):
             return cores
     divisor = 2
-    while sum(node * divisor // 1 for node in nodes) < workers:
+    while not enough([node * divisor // 1 for node in nodes]):
         divisor += 1
     return 1 / divisor
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import sys
 import tomllib
 import types
@@ -26,6 +27,7 @@ from cluster.errors import UsageError
 T = TypeVar("T")
 Layer = Mapping[str, Any]
 Sections = dict[str, dict[str, Any]]
+POINT = re.compile(r"^([+-]?)\.(?=\d)")  # where a number begins with its point
 
 
 def resolve(cls: type[T], section: str, *layers: Layer) -> T:
@@ -48,7 +50,7 @@ def resolve(cls: type[T], section: str, *layers: Layer) -> T:
 def read_file(path: str | Path, known: Iterable[str]) -> Sections:
     """The sections of a TOML file; `known` are the sections there are."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")  # some editors put a mark before the text
     except OSError as error:
         raise UsageError(
             f"Cannot read settings {str(path)!r}: {error.strerror}; check --settings."
@@ -69,18 +71,15 @@ def read_file(path: str | Path, known: Iterable[str]) -> Sections:
 
 
 def read_assignments(assignments: Iterable[str], known: Iterable[str]) -> Sections:
-    """The sections that ``--set section.key=value`` arguments spell; values are TOML, bare words strings."""
+    """The sections that ``--set section.key=value`` arguments spell; values are TOML, bare words strings; a
+    number may begin with its point."""
     sections: Sections = {}
     for assignment in assignments:
         left, equals, right = assignment.partition("=")
         section, dot, key = left.strip().partition(".")
         if not (equals and dot and key):
             raise UsageError(f"--set {assignment!r} has not the form section.key=value.")
-        try:
-            value = tomllib.loads(f"value = {right.strip()}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = right.strip()
-        sections.setdefault(section, {})[key] = value
+        sections.setdefault(section, {})[key] = _read(right.strip())
     check_sections(sections, known)
     return sections
 
@@ -107,6 +106,16 @@ def refuse_below(settings: object, least: Mapping[str, float], section: str = ""
         if getattr(settings, name) < bound:
             place = f"{section}.{name}" if section else name
             raise UsageError(f"Setting {place!r} is {getattr(settings, name)!r}; give at least {bound}.")
+
+
+def _read(text: str) -> Any:
+    """A value of ``--set``. TOML wants a digit before the point, people write .05."""
+    for written in (text, POINT.sub(r"\g<1>0.", text)):
+        try:
+            return tomllib.loads(f"value = {written}")["value"]
+        except tomllib.TOMLDecodeError:
+            continue
+    return text
 
 
 def _nearest(key: str, known: list[str], section: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,15 @@ def test_assignments_are_toml_or_bare_words() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [(".05", 0.05), ("-.5e-3", -0.0005), (".5/pairs.txt", ".5/pairs.txt"), ("./5", "./5"), ("..5", "..5")],
+)
+def test_a_number_may_begin_with_its_point(text: str, value: object) -> None:
+    read = settings.read_assignments([f"embeddings.rate={text}"], SECTIONS)
+    assert read == {"embeddings": {"rate": value}}
+
+
 @pytest.mark.parametrize("wrong", ["embeddings", "=3", "embeddings.=3", "vector_size=3"])
 def test_an_assignment_without_its_form_is_refused(wrong: str) -> None:
     with pytest.raises(UsageError, match=r"form section\.key=value"):
@@ -87,4 +97,6 @@ def test_a_file_is_checked(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no TOML"):
         settings.read_file(path, SECTIONS)
     path.write_text("[ingest]\nmarkup = 'keep'\n")
+    assert settings.read_file(path, SECTIONS) == {"ingest": {"markup": "keep"}}
+    path.write_bytes(codecs.BOM_UTF8 + b"[ingest]\r\nmarkup = 'keep'\r\n")  # as Windows writes it
     assert settings.read_file(path, SECTIONS) == {"ingest": {"markup": "keep"}}

@@ -305,6 +305,13 @@ def test_given_vectors_are_read_as_they_are_and_stay_so_when_frozen(corpus: Arte
         sentiment.known_words(opened, WordVectors(["xyzzy"], np.ones((1, 2))), settings)
 
 
+@pytest.mark.parametrize("given", [None, WordVectors(["the", "dull"], np.ones((2, 2)))])
+def test_a_model_that_would_know_no_word_is_refused(corpus: Artefact, given: WordVectors | None) -> None:
+    opened, settings = SequenceCorpus.open(corpus.location), SentimentSettings(min_count=10**6)
+    with pytest.raises(WordloomError, match=r"No word of .* occurs sentiment\.min_count=1000000 times"):
+        sentiment.known_words(opened, given, settings)
+
+
 def test_padding_is_less_than_a_tenth_of_the_frames_on_lengths_like_film_reviews(corpus: Artefact) -> None:
     # Log-normal with about the mean (264) and the median (200) of the film reviews; whole, and cut at 400.
     random = np.random.default_rng(0)

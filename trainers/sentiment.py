@@ -45,9 +45,14 @@ class Words:
 
 def known_words(corpus: SequenceCorpus, vectors: WordVectors | None, settings: SentimentSettings) -> Words:
     """The corpus' commonest words outside of its test split: of given vectors those that have one, as it is;
-    else all of them, with small random vectors."""
+    else all of them, with small random vectors. Raises WordloomError where there is none."""
     cut = VocabularySettings(size=settings.vocabulary, min_count=settings.min_count)
     vocabulary, _, _ = most_frequent(corpus.token_counts(), cut)
+    if len(vocabulary) == 1:
+        raise WordloomError(
+            f"No word of {corpus.artefact.location!r} occurs sentiment.min_count={settings.min_count} times "
+            "outside of its test split; lower it."
+        )
     random = np.random.default_rng([settings.seed, 2])
     if vectors is None:
         shape = (len(vocabulary), settings.vector_size)

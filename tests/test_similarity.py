@@ -86,6 +86,7 @@ def test_a_folder_is_searched_for_sets_of_both_kinds_and_the_rest_is_named(tmp_p
         (b"man woman king queen\nman woman\n", r"line 2: .* is not four words"),
         (b"king\tqu\xffeen\t9\n", r"not UTF-8 \(byte 7\)"),
         (b"# nothing\n", "holds no pairs"),
+        (b": royal\n: empty\n", "holds no pairs and no analogies"),
     ],
 )
 def test_a_set_that_is_named_and_malformed_is_one_sentence_with_the_place(
@@ -95,6 +96,17 @@ def test_a_set_that_is_named_and_malformed_is_one_sentence_with_the_place(
     path.write_bytes(content)
     with pytest.raises(WordloomError, match=sentence):
         similarity.evaluate(KINGS, [path])
+
+
+def test_a_path_that_cannot_be_looked_at_is_a_sentence() -> None:
+    with pytest.raises(WordloomError, match=r"Cannot read 'x+': File name too long; check the path"):
+        similarity.evaluate(KINGS, ["x" * 300])
+
+
+def test_judged_pairs_without_a_pair_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "pairs").write_text("# word, word, number\n\n")
+    with pytest.raises(WordloomError, match="holds no pairs; give lines"):
+        similarity.read_judgements(tmp_path / "pairs")
 
 
 def test_a_folder_without_sets_is_an_error_that_says_what_a_set_is(tmp_path: Path) -> None:

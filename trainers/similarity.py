@@ -57,14 +57,17 @@ def evaluate(
 ) -> tuple[list[Evaluation], list[Path]]:
     """The evaluations of all sets in files and folders, and the files of folders that are no set.
 
-    Raises WordloomError for a file that is named and is no set, for a set that is malformed, and where a
-    folder holds none.
+    Raises WordloomError for a file that is named and is no set, for a set that is malformed or empty, and
+    where a folder holds none or cannot be read.
     """
     found: list[Evaluation] = []
     left_out: list[Path] = []
     for place in map(Path, places):
-        named = not place.is_dir()
-        files = [place] if named else sorted(each for each in place.iterdir() if each.is_file())
+        try:
+            named = not place.is_dir()
+            files = [place] if named else sorted(each for each in place.iterdir() if each.is_file())
+        except OSError as error:
+            raise WordloomError(f"Cannot read {str(place)!r}: {error.strerror}; check the path.") from error
         before = len(found)
         for path in files:
             if named or _is_set(path):
@@ -81,7 +84,7 @@ def evaluate(
 
 def _evaluation(vectors: WordVectors, path: Path, restrict: int | None) -> Evaluation:
     lines = _lines(path)
-    if not lines:
+    if all(line.startswith(":") for _, line in lines):  # headings are no questions
         raise WordloomError(f"{str(path)!r} holds no pairs and no analogies.")
     if not _is_analogy(lines[0][1]):
         return Evaluation(path, agreement(vectors, read_judgements(path)))
@@ -108,7 +111,8 @@ def _is_set(path: Path) -> bool:
 
 
 def read_judgements(path: str | Path) -> list[tuple[str, str, float]]:
-    """(word, word, judgement) of each line; raises WordloomError with the line's number."""
+    """(word, word, judgement) of each line. Raises WordloomError with the number of a line that is none, and
+    where there is no line."""
     judgements = []
     for number, line in _lines(path):
         parts = line.split("\t")
@@ -121,6 +125,8 @@ def read_judgements(path: str | Path) -> list[tuple[str, str, float]]:
                 f"{str(path)!r}, line {number}: {line[:40]!r} is not word, word, number between tabs."
             ) from error
         judgements.append((first, second, value))
+    if not judgements:
+        raise WordloomError(f"{str(path)!r} holds no pairs; give lines of word, word, number between tabs.")
     return judgements
 
 

@@ -25,22 +25,25 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
+import stat
 import subprocess
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cluster.claim import CLAIMS, take
-from cluster.errors import WordloomError
-from cluster.folder import FileRecord, Folder, reason
+from cluster.errors import UsageError, WordloomError
+from cluster.folder import FileRecord, Folder, local_path, reason
 from cluster.manifest import FORMAT, Input, Manifest
 from cluster.probe import PROBES
 
-__all__ = ["Artefact", "Draft", "Input", "Manifest", "identity_of", "settings_dict"]
+__all__ = ["Artefact", "Draft", "Input", "Manifest", "identity_of", "output_file", "settings_dict"]
 
 MANIFEST = "manifest.json"
 MAKING = "making"
@@ -339,6 +342,37 @@ def published(folder: Folder) -> Artefact | None:
         raise WordloomError(
             f"{folder.location}/{MANIFEST} is no manifest of ours ({error!r}); name another folder."
         ) from error
+
+
+def output_file(path: str | os.PathLike[str], source: str | os.PathLike[str] | None = None) -> Path:
+    """The absolute path of a file to be written, looked at before the work begins.
+
+    Raises UsageError where it is not local, or where there is what a file must not replace: a folder, a
+    device, a file of an artefact, or `source`, of which it is made.
+    """
+    final = local_path(path)
+    try:
+        there = final.stat()
+    except OSError:
+        return final  # it is not there, or writing it will say what is wrong
+    if stat.S_ISDIR(there.st_mode):
+        raise UsageError(f"{os.fspath(path)!r} is a folder; name a file in it.")
+    if not stat.S_ISREG(there.st_mode):
+        raise UsageError(f"{os.fspath(path)!r} is no regular file; name another or a new one.")
+    with suppress(OSError):
+        if source is not None and os.path.samestat(there, Path(source).stat()):
+            raise UsageError(f"{os.fspath(path)!r} is the input itself; name another file.")
+    for place in final.parents:
+        try:
+            found = published(Folder(place))
+        except WordloomError:  # a manifest that is not ours
+            continue
+        name = final.relative_to(place).as_posix()
+        if found is not None and (name == MANIFEST or name in found.manifest.files):
+            raise UsageError(
+                f"{os.fspath(path)!r} belongs to an artefact, and artefacts never change; name another file."
+            )
+    return final
 
 
 def begun(folder: Folder) -> str | None:

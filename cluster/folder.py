@@ -345,27 +345,6 @@ def local_path(path: str | os.PathLike[str]) -> Path:
         raise UsageError(f"Cannot write {os.fspath(path)!r} ({error}); check --output.") from error
 
 
-def output_file(path: str | os.PathLike[str], source: str | os.PathLike[str] | None = None) -> Path:
-    """The absolute path of a file to be written, looked at before the work begins.
-
-    Raises UsageError where it is not local, or where there is what a file must not replace: a folder, a
-    device, or `source`, of which it is made.
-    """
-    final = local_path(path)
-    try:
-        there = final.stat()
-    except OSError:
-        return final  # it is not there, or writing it will say what is wrong
-    if stat.S_ISDIR(there.st_mode):
-        raise UsageError(f"{os.fspath(path)!r} is a folder; name a file in it.")
-    if not stat.S_ISREG(there.st_mode):
-        raise UsageError(f"{os.fspath(path)!r} is no regular file; name another or a new one.")
-    with suppress(OSError):
-        if source is not None and os.path.samestat(there, Path(source).stat()):
-            raise UsageError(f"{os.fspath(path)!r} is the input itself; name another file.")
-    return final
-
-
 def refuse_password(location: str) -> None:
     """Raises UsageError for a location with a password in it: locations stand in manifests and logs."""
     scheme, mark, rest = location.partition("://")

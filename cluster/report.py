@@ -14,13 +14,12 @@ import html
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster import picture
-from cluster.artefact import Artefact, Manifest
-from cluster.errors import UsageError, WordloomError
-from cluster.folder import Folder
+from cluster.artefact import Artefact, Manifest, output_file
+from cluster.errors import WordloomError
+from cluster.folder import Folder, reason
 from cluster.progress import duration, quantity
 
 if TYPE_CHECKING:
@@ -136,11 +135,13 @@ class Report:
         )
 
     def save(self, path: str) -> str:
-        """Writes the page alone to a file; its path. Raises UsageError where that cannot be."""
+        """Writes the page alone to a file, whole or not at all; its path. Raises WordloomError where that
+        cannot be."""
+        place = output_file(path)
         try:
-            Path(path).write_text(self.html(), "utf-8")
+            Folder(place.parent).write(place.name, self.html().encode())
         except OSError as error:
-            raise UsageError(f"Cannot write {path!r} ({error.strerror}); check --output.") from error
+            raise WordloomError(f"Cannot write {path!r} ({reason(error)}); check --output.") from error
         return path
 
     def write(self, artefact: Artefact) -> str:

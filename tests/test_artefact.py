@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.artefact import Artefact, Draft, Input
-from cluster.errors import WordloomError
+from cluster.artefact import Artefact, Draft, Input, output_file
+from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
 
 DUMP = Input("dump", "d" * 64, "/somewhere/dump.xml.bz2")
@@ -183,6 +183,21 @@ def test_what_lies_beside_an_unfinished_draft_is_never_cleared(tmp_path: Path) -
             draft(tmp_path / "a", Settings(size=4))
         assert within.folder.names() == there
     assert draft(tmp_path / "a").published is None  # the same run goes on
+
+
+def test_a_file_of_an_artefact_is_no_place_for_output(tmp_path: Path) -> None:
+    made = draft(tmp_path / "made")
+    files = {"board/table.tsv": made.folder.write("board/table.tsv", b"of the artefact")}
+    made.publish({}, files)
+    for name in ("board/table.tsv", "manifest.json"):
+        with pytest.raises(UsageError, match=f"{name}' belongs to an artefact"):
+            output_file(tmp_path / "made" / name)
+    (tmp_path / "link").symlink_to(tmp_path / "made" / "manifest.json")
+    with pytest.raises(UsageError, match="link' belongs to an artefact"):
+        output_file(tmp_path / "link")
+    for beside in ("made/report.html", "made/board/mine.txt", "manifest.json", "out.txt"):
+        (tmp_path / beside).write_text("written before")
+        assert output_file(tmp_path / beside) == tmp_path / beside
 
 
 def test_damage_to_a_file_is_found(tmp_path: Path) -> None:

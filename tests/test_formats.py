@@ -80,6 +80,14 @@ def test_a_folder_that_is_there_is_never_written_over(tmp_path: Path) -> None:
         formats.write(VECTORS, "s3://bucket/vectors.txt")
 
 
+def test_a_name_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
+    for kind in formats.FORMATS:
+        with pytest.raises(
+            WordloomError, match=r"Cannot write vectors .*: File name too long; check --output"
+        ):
+            formats.write(VECTORS, tmp_path / ("x" * 300), kind)
+
+
 def test_a_device_is_never_replaced_and_a_link_leads_to_its_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "stdout").symlink_to(tmp_path / "pipe")

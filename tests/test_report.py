@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ import wordloom
 from cluster import picture, report
 from cluster.artefact import Artefact, Draft
 from cluster.errors import WordloomError
+from cluster.folder import HashingWriter
 from cluster.report import Difference, Report
 from ingest import corpus_report
 from ingest.settings import IngestSettings
@@ -251,5 +253,24 @@ def test_the_command_makes_the_page_beside_the_files_or_where_it_is_told(
     assert wordloom.main(["report", artefact.location, "--output", f"{tmp_path}/own.html", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["report"] == f"{tmp_path}/own.html"
     assert (tmp_path / "own.html").read_text() == Path(artefact.location, "report.html").read_text()
-    assert wordloom.main(["report", artefact.location, "--output", f"{tmp_path}/no/own.html"]) == 2
-    assert "check --output" in capsys.readouterr().err
+    assert wordloom.main(["report", artefact.location, "--output", f"{tmp_path}/own.html/in.html"]) == 1
+    assert "choose another folder" in capsys.readouterr().err
+    for command in (["report", artefact.location], ["compare", artefact.location, artefact.location]):
+        assert wordloom.main([*command, "--output", f"{artefact.location}/manifest.json"]) == 2
+        assert "belongs to an artefact" in capsys.readouterr().err
+    artefact.verify()
+    assert Artefact.open(artefact.location).identity == artefact.identity
+
+
+def test_a_page_that_breaks_off_leaves_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.html").write_text("earlier")
+
+    def broken(self: object, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(HashingWriter, "write", broken)
+    with pytest.raises(WordloomError, match="No space left"):
+        Report("title", "lead").save(str(tmp_path / "own.html"))
+    assert (tmp_path / "own.html").read_text() == "earlier"

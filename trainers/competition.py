@@ -19,8 +19,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from cluster.artefact import output_file
 from cluster.errors import WordloomError
-from cluster.folder import Folder, output_file, reason
+from cluster.folder import Folder, reason
 from cluster.progress import Stage
 from ingest.files import open_file
 from ingest.reviews import plain

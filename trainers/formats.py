@@ -26,9 +26,9 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from cluster.artefact import Artefact, Draft, Input
+from cluster.artefact import Artefact, Draft, Input, output_file
 from cluster.errors import UsageError, WordloomError
-from cluster.folder import PARTIAL, local_path, output_file
+from cluster.folder import PARTIAL, local_path
 from trainers.vectors import KIND, WordVectors, write_vectors
 
 PROJECTOR = "projector"
@@ -125,9 +125,9 @@ def write(vectors: WordVectors, path: str | Path, kind: str = "word2vec") -> Non
             f"Cannot write vectors {str(path)!r}: {error.strerror}; check --output."
         ) from error
     finally:
-        if aside.is_dir():
-            shutil.rmtree(aside, ignore_errors=True)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # is_dir raises, too: for a name that is too long
+            if aside.is_dir():
+                shutil.rmtree(aside, ignore_errors=True)
             aside.unlink(missing_ok=True)
 
 

@@ -32,13 +32,16 @@ class Answer:
         return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
 
 
-def ask(url: str, *, timeout: float = 60.0) -> list[Answer]:
-    """Sends one request to each route of the server at `url`, as its document gives the example.
+def ask(url: str, *, key: str | None = None, timeout: float = 60.0) -> list[Answer]:
+    """Sends one request to each route of the server at `url`, as its document gives the example, and shows
+    the key where the server wants one.
 
     Raises WordloomError where the server is not reached or answers a documented example with an error.
     """
     with requests.Session() as session:
         session.trust_env = False  # a proxy of the environment must not see what is asked of loopback
+        if key is not None:
+            session.headers["Authorization"] = f"Bearer {key}"
         document = _send(session, "GET", f"{url}/openapi.json", timeout).json()
         answers = []
         for method, path, target, body in examples(document):

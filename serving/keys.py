@@ -89,7 +89,16 @@ class Keys:
         """From the files, or else from the environment; without a key for states one is drawn, which lasts
         as long as the server."""
         state = _found(state_file, STATE_VARIABLE)
-        return cls(state or Secrets((secrets.token_hex(32).encode(),)), _found(api_file, API_VARIABLE))
+        return cls(state or cls.drawn().state, _found(api_file, API_VARIABLE))
+
+    @classmethod
+    def drawn(cls) -> Keys:
+        """A key for states that nobody else has; everybody may ask."""
+        return cls(Secrets((secrets.token_hex(32).encode(),)))
+
+    def own(self) -> str | None:
+        """A key that is let in, for requests of the server's own; None where everybody may ask."""
+        return self.api.all()[0].decode() if self.api is not None else None
 
     def admits(self, shown: str) -> bool:
         """Whether a client that shows this key may ask; all keys are compared, each in constant time."""

@@ -29,6 +29,7 @@ from ingest.vocabulary import KIND as VOCABULARY
 from ingest.vocabulary import OUTPUT_VERSION as VOCABULARY_VERSION
 from ingest.vocabulary import cut_vocabulary
 from serving.following import follow
+from serving.keys import Keys
 from serving.models import KINDS, Model, both_ways, chosen, find, last, names
 from serving.profile import prepare
 from serving.settings import ServingSettings, free_port
@@ -64,6 +65,7 @@ def run(
     """The whole chain; with `stay` it serves until Ctrl-C. Returns what was made and answered."""
     serving: ServingSettings = settings["serving"]
     free_port(serving.host, serving.port)  # not after minutes of training
+    Keys.find(serving.state_keys_file, serving.api_keys_file)  # a file that is missing neither
     store, journal, began = Store(home), Journal(), time.monotonic()
     with journal.stage("download"):
         dump = _located(source, store, settings, reporter, where or {})
@@ -87,7 +89,7 @@ def run(
             followed = last(chosen(store.folder))
             made_here = both_ways({made.kind: Model.of(made) for made in models}, models)
             served = stack.enter_context(_served(made_here, settings, reporter))
-            answers = _asked(served.url, reporter)
+            answers = _asked(served, reporter)
             if stay:
                 _say_addresses(served, running, reporter)
         made = (*ground.values(), *models)
@@ -115,6 +117,7 @@ def serve(settings: Settings, *, models: str, address: str | None, reporter: Rep
     found = find(models)  # a folder without models is said before Ray starts, as a port that is taken
     serving: ServingSettings = settings["serving"]
     free_port(serving.host, serving.port)
+    Keys.find(serving.state_keys_file, serving.api_keys_file)
     prepare(serving.profile, address, serving.most, serving.replicas)
     with session(address) as running:
         _check_cores(len(found), serving, running, reporter)
@@ -234,11 +237,11 @@ def _served(models: str | Mapping[str, Model], settings: Settings, reporter: Rep
         deployments.stop()
 
 
-def _asked(url: str, reporter: Reporter) -> list[Any]:
+def _asked(served: Any, reporter: Reporter) -> list[Any]:
     """One request to each endpoint, answered and printed."""
     from serving.client import ask
 
-    answers = ask(url)
+    answers = ask(served.url, key=served.keys.own())
     for answer in answers:
         reporter.say(f"  {answer.asked}\n    {answer.status} {answer.line}")
     return answers

@@ -22,6 +22,7 @@ from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
 from serving import application, models
 from serving.client import examples
+from serving.keys import Keys
 from serving.models import LABELLING, LANGUAGE_MODEL, SENTIMENT, VECTORS, Model, chosen, record
 
 TOLERANCE = 0.02  # a figure may be so much worse, as a share: two seeds of one training differ by as much
@@ -173,7 +174,8 @@ def _answers(candidate: Model, opened: Callable[[Model], Any] | None) -> Gate:
         opened = lambda model: CORES[model.kind](model.location)  # noqa: E731
     try:
         core = opened(candidate)
-        app = application.build({candidate.kind: core}, {candidate.kind: candidate})
+        # Keys of its own: those that stand in the environment are for clients of a server.
+        app = application.build({candidate.kind: core}, {candidate.kind: candidate}, keys=Keys.drawn())
         asked = 0
         for method, _, target, body in examples(app.openapi()):
             status, answer = asyncio.run(_asked(app, method, target, body))

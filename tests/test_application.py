@@ -19,7 +19,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from cluster import metrics
+from cluster.errors import WordloomError
 from serving import application, client, gate, reference
+from serving.keys import API_VARIABLE, Keys
 from serving.models import LABELLING, LANGUAGE_MODEL, VECTORS
 from serving.settings import ServingSettings
 from serving.text import LANES, Scored, Text
@@ -438,6 +440,15 @@ def test_the_examples_of_the_documentation_run(url: str) -> None:
     }
     assert all(answer.status == 200 for answer in answers)
     assert all(0 < len(answer.line) <= client.WIDTH for answer in answers)
+
+
+def test_examples_are_asked_with_a_key_where_the_server_wants_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(API_VARIABLE, "a-key-for-clients, another-key-for-them")
+    keys = Keys.find()
+    with served(application.build(fakes(), ALL_MODELS, keys=keys)) as address:
+        assert {each.status for each in client.ask(address, key=keys.own())} == {200}
+        with pytest.raises(WordloomError, match="with 401"):
+            client.ask(address)
 
 
 def test_the_documentation_names_no_other_address_and_runs_nothing_but_its_own(url: str) -> None:

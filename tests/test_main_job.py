@@ -19,6 +19,7 @@ from cluster.progress import Reporter
 from cluster.session import Session
 from cluster.store import Store
 from serving import main_job, models
+from serving.keys import API_VARIABLE
 from serving.settings import ServingSettings
 from tests import small
 from tests.kept_artefacts import KEPT
@@ -57,7 +58,7 @@ def test_replicas_that_want_more_cores_than_there_are_do_not_wait_silently(
 
 @pytest.mark.ray
 def test_the_chain_answers_and_the_second_run_makes_nothing_again(
-    tmp_path: Path, ray_cluster: Session
+    tmp_path: Path, ray_cluster: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run(tmp_path / "home")
     assert [stage["name"] for stage in first["stages"]] == [
@@ -93,11 +94,24 @@ def test_the_chain_answers_and_the_second_run_makes_nothing_again(
     for artefact in home.artefacts():
         artefact.verify()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "home").rglob("*.parquet")}
+    monkeypatch.setenv(API_VARIABLE, "a-key-for-clients, another-key")  # the run has to show one, too
     second = run(tmp_path / "home")
     assert second["artefacts"] == first["artefacts"]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "home").rglob("*.parquet")} == before
     lineage = Artefact.open(next(iter((tmp_path / "home" / "vectors").iterdir()))).manifest.inputs
     assert lineage["corpus"].identity == first["artefacts"][0]["identity"]
+
+
+@pytest.mark.parametrize("command", [["run", "--home", "home"], ["serve", "--models", str(KEPT / "1")]])
+def test_a_file_of_keys_that_is_missing_is_said_before_any_work(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["--port", "0", "--set", "serving.api_keys_file=nowhere"]
+    assert wordloom.main([*command, *given]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("wordloom: Cannot read the keys in 'nowhere' (") and said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("command", [["run", "--home", "home"], ["serve", "--models", str(KEPT / "1")]])

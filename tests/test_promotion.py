@@ -12,6 +12,7 @@ from cluster.artefact import Artefact, Draft, Input
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
 from serving import models, promotion
+from serving.keys import API_VARIABLE
 from serving.models import LABELLING, LANGUAGE_MODEL, SENTIMENT, VECTORS
 from serving.notes import Note
 from tests.cores import WORDS, fakes, tiny_vectors
@@ -63,6 +64,14 @@ def test_what_was_promoted_is_served_and_rolled_back_by_one_command(home: Path) 
     assert promotion.rollback(str(home), VECTORS).version == served(home) == bad
     with pytest.raises(UsageError, match="no earlier version"):
         promotion.rollback(str(home), VECTORS)
+
+
+def test_keys_that_clients_of_a_server_must_show_do_not_keep_a_version_from_its_gates(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(API_VARIABLE, "a-key-for-clients")
+    _, gates = promotion.promote(str(home), version(home, "old"))
+    assert gates[-1].name == "answers" and gates[-1].passed
 
 
 def test_a_worse_version_is_not_promoted(home: Path) -> None:

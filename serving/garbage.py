@@ -11,11 +11,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cluster import report
-from cluster.artefact import MANIFEST, Artefact
+from cluster.artefact import MAKING, MANIFEST, Artefact
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
 from cluster.store import Store
 from serving import models, notes
+
+FREEING = "freeing.json"  # in a home while something is deleted
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def sort(store: Store, keep: int) -> Sorted:
 def free(store: Store, found: Sorted) -> None:
     """Deletes what `sort` found that may go, and the notes of servers that are gone.
 
-    Ended half-way, nothing half-deleted reads as whole, and the same command goes on.
+    Ended half-way, nothing half-deleted reads as whole, and the next call goes on: what it deletes stands in
+    the home until it is gone, for a folder without its manifest tells nobody what it was.
     """
     gone = {artefact.identity for artefact in found.freed}
     for folder in _served_folders(store):
@@ -74,15 +77,52 @@ def free(store: Store, found: Sorted) -> None:
         left = {kind: [each for each in versions if each not in gone] for kind, versions in chosen.items()}
         if left != chosen:
             models.record(folder, left)
+    going: dict[str, list[str] | None] = {}
     for artefact in reversed(found.freed):  # what was made from others first
-        artefact.folder.delete(MANIFEST)
-        inside = f"{artefact.location}/"
-        if any(each.location.startswith(inside) for each in found.kept):  # a vocabulary beside its shards
-            for name in artefact.manifest.files:
-                artefact.folder.delete(name)
-            report.remove(artefact.folder)
+        place = artefact.location.removeprefix(store.folder.location).lstrip("/")
+        # A vocabulary may lie beside its shards.
+        going[place] = list(artefact.manifest.files) if _holds(artefact.folder, found.kept) else None
+    going |= _half_gone(store, found.kept)  # behind what may lie in them
+    if going:
+        store.folder.write_json(FREEING, going)
+    for place, names in going.items():
+        folder = _below(store, place)
+        folder.delete(MANIFEST)
+        if names is None:
+            folder.delete()
         else:
-            artefact.folder.delete()
+            for name in names:
+                folder.delete(name)
+            report.remove(folder)
+    store.folder.delete(FREEING)
+
+
+def _half_gone(store: Store, kept: Iterable[Artefact]) -> dict[str, list[str] | None]:
+    """What an earlier call began to delete and did not end, as it noted it: the folders (below the home), and
+    of one that held another artefact its files. Without those in which something was made or begun since."""
+    with notes.reading(store.folder, FREEING, "delete it and what it names"):
+        try:
+            noted = dict(store.folder.read_json(FREEING))
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+    kept = list(kept)
+    going: dict[str, list[str] | None] = {}
+    for place, names in noted.items():
+        folder = _below(store, place)
+        there = folder.names()
+        begun = any(name == MANIFEST or name.startswith(f"{MAKING}/") for name in there)
+        if there and not begun and (names is not None or not _holds(folder, kept)):
+            going[place] = names
+    return going
+
+
+def _below(store: Store, place: str) -> Folder:
+    return store.folder.child(place) if place else store.folder
+
+
+def _holds(folder: Folder, kept: Iterable[Artefact]) -> bool:
+    """Whether one of these artefacts lies inside a folder."""
+    return any(each.location.startswith(f"{folder.location}/") for each in kept)
 
 
 def _served_folders(store: Store) -> Iterator[Folder]:

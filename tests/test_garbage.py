@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,10 @@ def home(tmp_path: Path) -> dict[str, Artefact]:
 def names(home: dict[str, Artefact], artefacts: list[Artefact]) -> set[str]:
     known = {artefact.identity: name for name, artefact in home.items()}
     return {known[artefact.identity] for artefact in artefacts}
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def of(*numbers: int) -> set[str]:
@@ -166,9 +171,11 @@ def test_a_vocabulary_that_is_wanted_survives_the_corpus_around_it(tmp_path: Pat
     assert not (tmp_path / "corpus" / "x").exists()
 
 
+@pytest.mark.parametrize("last", range(1, 14))
 def test_ended_half_way_nothing_half_deleted_reads_as_whole_and_the_same_command_goes_on(
-    tmp_path: Path, home: dict[str, Artefact], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, home: dict[str, Artefact], monkeypatch: pytest.MonkeyPatch, last: int
 ) -> None:
+    wanted = {path for path in files(tmp_path) if path.startswith(("corpus-2/", "vectors/2/"))}
     store = Store(str(tmp_path))
     delete: Callable[..., None] = Folder.delete
     calls = 0
@@ -176,7 +183,7 @@ def test_ended_half_way_nothing_half_deleted_reads_as_whole_and_the_same_command
     def killed(folder: Folder, name: str = "") -> None:
         nonlocal calls
         calls += 1
-        if calls == 4:
+        if calls == last:
             raise KeyboardInterrupt
         delete(folder, name)
 
@@ -186,8 +193,31 @@ def test_ended_half_way_nothing_half_deleted_reads_as_whole_and_the_same_command
     monkeypatch.undo()
     for artefact in store.artefacts():
         artefact.verify()
-    garbage.free(store, garbage.sort(store, 1))
+    assert wordloom.main(["gc", "--home", str(tmp_path), "--keep", "1"]) == 0
     assert names(home, store.artefacts()) == of(2)
+    assert files(tmp_path) == wanted
+
+
+def test_what_was_made_anew_behind_an_end_half_way_stays(
+    tmp_path: Path, home: dict[str, Artefact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path))
+
+    def killed(folder: Folder, name: str = "") -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Folder, "delete", killed)
+    with pytest.raises(KeyboardInterrupt):
+        garbage.free(store, garbage.sort(store, 1))
+    monkeypatch.undo()
+    for number in (0, 1):  # somebody deleted them by hand; one is there again, of one a run has begun
+        shutil.rmtree(tmp_path / "vectors" / str(number))
+    again = made(tmp_path / "vectors" / "1", "vectors", {}, 40, n=4)
+    begun = Draft(tmp_path / "vectors" / "0", kind="vectors", output_version=1, inputs={}, settings={"n": 5})
+    begun.folder.write("x", b"part")
+    garbage.free(store, garbage.sort(store, 1))
+    again.verify()
+    assert begun.folder.exists("x")
 
 
 def test_the_command_shows_first_and_frees_then(

@@ -128,6 +128,7 @@ def completion_routes(core: Text | None, settings: ServingSettings, served: Mode
     one_prompt = Annotated[str, StringConstraints(max_length=settings.max_text_characters)]
     one_stop = Annotated[str, StringConstraints(min_length=1, max_length=STOP_CHARACTERS)]
     most = settings.max_generated_characters
+    usual = min(16, most)
     beginning = core.example() if core else EXAMPLE
 
     class StreamOptions(BaseModel):
@@ -148,7 +149,7 @@ def completion_routes(core: Text | None, settings: ServingSettings, served: Mode
             one_prompt | Annotated[list[one_prompt], Field(min_length=1, max_length=MOST_CHOICES)] | None
         ) = None
         max_tokens: int | None = Field(
-            default=16, ge=1, le=most, description="Characters of each choice; 16 unless given."
+            default=usual, ge=1, le=most, description=f"Characters of each choice; {usual} unless given."
         )
         temperature: float | None = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)
         top_p: float | None = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
@@ -183,7 +184,7 @@ def completion_routes(core: Text | None, settings: ServingSettings, served: Mode
         wanted = [
             Sampling(
                 seed_text=each,
-                length=body.max_tokens or min(16, most),
+                length=body.max_tokens or usual,
                 temperature=1.0 if body.temperature is None else body.temperature,
                 top_k=body.top_k,
                 top_p=1.0 if body.top_p is None else body.top_p,

@@ -1,7 +1,7 @@
 """What goes wrong with a request, as one JSON form that people and the `openai` client can read.
 
 ``{"error": {"message": sentence, "type": word, "param": path of the field or null, "code": word}}``, beside
-which `near` holds spellings and `details` every field that is wrong. No input is repeated beyond a word, and
+which `near` holds spellings and `details` the fields that are wrong. No input is repeated beyond a word, and
 no stack trace leaves.
 """
 
@@ -54,7 +54,7 @@ class Error(BaseModel):
     param: str | None = None
     code: str
     near: list[str] | None = Field(default=None, description="Near spellings of an unknown word.")
-    details: list[FieldError] | None = Field(default=None, description="Every field that is wrong.")
+    details: list[FieldError] | None = Field(default=None, description="Fields that are wrong, at most 100.")
 
 
 class ErrorAnswer(BaseModel):
@@ -75,6 +75,9 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 STATE_RESPONSES: dict[int | str, dict[str, Any]] = {
     409: {"model": ErrorAnswer, "description": "The state belongs to another version of the model."}
 }
+# A body of a megabyte has room for 60,000 fields that nobody knows, and for one with a name as long.
+MOST_DETAILS = 100
+PART_CHARACTERS = 80  # of a field's name, which clients choose
 BROKEN = "There was an error parsing the body"  # what FastAPI says of JSON that Python gives up at
 _CODES = {401: "no_key", 404: "no_such_route", 405: "method_not_allowed", 413: "too_large"}
 
@@ -108,7 +111,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, invalid: RequestValidationError) -> JSONResponse:
-        details = [_field(each) for each in invalid.errors()]
+        details = [_field(each) for each in invalid.errors()[:MOST_DETAILS]]
         first = details[0]
         error = Error(
             message=f"{first.path}: {first.message}.",
@@ -167,4 +170,5 @@ def _field(error: Mapping[str, Any]) -> FieldError:
         return FieldError(path="body", message=f"It is no JSON: {why}, at character {location[-1]}")
     if location == ("body",) and isinstance(error.get("input"), bytes):  # FastAPI did not read it
         message = "It was not sent as JSON; send it with the header Content-Type: application/json"
-    return FieldError(path=".".join(str(part) for part in location) or "body", message=message)
+    parts = (str(part)[:PART_CHARACTERS] for part in location)
+    return FieldError(path=".".join(parts) or "body", message=message)

@@ -279,6 +279,15 @@ def test_hostile_json_is_refused_by_every_route_and_never_500(url: str, raw: byt
         assert error(answer)["type"] == "invalid_request_error"
 
 
+def test_a_refusal_is_short_however_much_of_a_body_is_wrong(url: str) -> None:
+    for body in ({f"{number:x}": 1 for number in range(200)}, {"x" * 1_500: 1}):
+        answer = requests.post(f"{url}/v1/text/generate", json=body, timeout=10)
+        assert answer.status_code == 422
+        assert 0 < len(error(answer)["details"]) <= 100
+        assert max(len(each["path"]) for each in error(answer)["details"]) < 100
+        assert len(error(answer)["message"]) < 200
+
+
 @pytest.mark.parametrize("wrong", ["\ud800", None, {}, [None], [[]], 1e308, -1, True, ["\udfff"], [{"a": 1}]])
 def test_a_hostile_value_in_any_field_is_refused_with_its_path_or_read(url: str, wrong: Any) -> None:
     found = document(url)

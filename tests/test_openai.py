@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import openai
@@ -85,6 +86,15 @@ def test_completions_are_what_generate_gives(client: openai.OpenAI) -> None:
     assert made.usage is not None
     assert (made.usage.prompt_tokens, made.usage.completion_tokens) == (2, 60)
     assert client.completions.create(model="language-model", prompt=["a", "b"]).choices[1].index == 1
+
+
+@pytest.mark.parametrize("more", [{}, {"max_tokens": None}])
+def test_without_a_number_of_tokens_there_are_no_more_than_the_server_allows(more: dict[str, Any]) -> None:
+    app = build(settings=ServingSettings(max_generated_characters=5), keyed=False)
+    with served(app) as address:
+        body = {"model": "language-model", "prompt": "ab", **more}
+        answer = requests.post(f"{address}/v1/completions", json=body, timeout=10)
+    assert answer.json()["usage"]["completion_tokens"] == 5
 
 
 def test_a_completion_streams_and_stops(client: openai.OpenAI) -> None:

@@ -67,11 +67,15 @@ class Secrets:
 
 
 def parsed(text: str, place: str) -> tuple[bytes, ...]:
-    """The keys that a text lists. Raises UsageError for none and for short ones; names none of them."""
+    """The keys that a text lists. Raises UsageError for none, for short ones and for other characters
+    than ASCII's; names none of them."""
     lines = (line.partition("#")[0] for line in text.splitlines())
     found = [word for line in lines for word in line.replace(",", " ").split()]
     if not found:
         raise UsageError(f"There is no key in {place!r}; write one a line.")
+    # Others stand in a header as each client writes them, if at all.
+    if not all(word.isascii() and word.isprintable() for word in found):
+        raise UsageError(f"A key in {place!r} has other characters than ASCII's; take letters and digits.")
     if any(len(word) < SHORTEST for word in found):
         raise UsageError(f"A key in {place!r} is too short; take at least {SHORTEST} characters.")
     return tuple(word.encode() for word in found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import socket
 from dataclasses import dataclass
+from threading import TIMEOUT_MAX
 
 from cluster.errors import UsageError, WordloomError
 from serving.profile import DEFAULT, PROFILES
@@ -85,9 +86,10 @@ class ServingSettings:
                 f"Setting 'serving.access_log_share' is {self.access_log_share}; give a share from 0 to 1."
             )
         for name in ("timeout_seconds", "watch_seconds"):
-            if not 0 < getattr(self, name) < math.inf:
+            if not 0 < getattr(self, name) <= TIMEOUT_MAX:  # what is longer, Python cannot wait for
                 raise UsageError(
-                    f"Setting 'serving.{name}' is {getattr(self, name)}; give a finite number above 0."
+                    f"Setting 'serving.{name}' is {getattr(self, name)}; give a number above 0 and at most "
+                    f"{TIMEOUT_MAX:,.0f}."
                 )
 
     @property

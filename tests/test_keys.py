@@ -88,6 +88,15 @@ def test_a_secret_is_shown_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "'short'" not in str(raised.value)
 
 
+@pytest.mark.parametrize("key", ["schlüssel-von-16-zeichen", "key\x00with-a-null-in-it"])
+def test_a_key_that_no_client_could_show_is_refused(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"{OLD}\n{key}\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="other characters than ASCII's") as raised:
+        Keys.find("", str(path))
+    assert key not in str(raised.value)
+
+
 def test_a_file_without_keys_is_refused_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no key in"):
         Keys.find(str(write(tmp_path / "empty", "# nothing\n")))

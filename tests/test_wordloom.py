@@ -80,6 +80,7 @@ def test_a_command_that_cannot_be_meant_exits_with_2(wrong: list[str]) -> None:
         (["run", "--set", "embeddings.vector_size=many"], 2, "whole number"),
         (["run", "--set", "sentiment.epoch_batches=-5"], 2, "'epoch_batches' is -5"),
         (["run", "--set", "serving.watch_seconds=nan"], 2, "finite number"),
+        (["run", "--set", "serving.watch_seconds=1e10"], 2, "at most 9,223,372,036"),
         (["run", "--settings", "nowhere.toml"], 2, "nowhere.toml"),
         (["ingest", "wikipedia", "--source", "nowhere.xml.bz2", "--output", "out"], 1, "nowhere.xml.bz2"),
         (["ingest", "text", "--source", "nowhere.txt", "--output", "out"], 1, "nowhere.txt"),

@@ -445,6 +445,24 @@ def test_a_kind_without_a_model_says_what_makes_one(browser: Any, home: Path) ->
             expect(opened.locator(".present")).to_be_hidden()
 
 
+def test_the_page_keeps_to_the_limits_of_a_server_that_allows_little(browser: Any, home: Path) -> None:
+    listed = models.find(str(home))
+    found = {kind: listed[kind] for kind in (models.VECTORS, models.LANGUAGE_MODEL)}
+    cores = {
+        models.VECTORS: Words.open(found[models.VECTORS].location),
+        models.LANGUAGE_MODEL: Text(CharacterModel.open(found[models.LANGUAGE_MODEL].location)),
+    }
+    little = ServingSettings(max_neighbours=3, max_generated_characters=10)
+    with served(application.build(cores, found, little)) as url, visiting(browser, url) as visit:
+        expect(visit.page.locator("#near li")).to_have_count(3)
+        visit.page.locator("#analogy-form").get_by_role("button").click()
+        expect(visit.page.locator("#analogy li")).to_have_count(3)
+        text = visit.open("Text")
+        text.get_by_label("Characters").fill("25")
+        text.get_by_role("button", name="Write").click()
+        expect(text.locator("#page-text mark")).to_have_count(25)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_panel_is_accessible_fits_and_has_its_picture(
     browser: Any, site: str, album: Path, shape: str, capsys: pytest.CaptureFixture[str]

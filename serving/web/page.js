@@ -105,7 +105,7 @@ const nearBar = ({word, similarity}) => bar(chip(word, showWord), similarity, si
 function showWord(word) {
   walked = true;
   return told(async current => {
-    const map = await ask(`v1/words/${encodeURIComponent(word)}/map?n=40`);
+    const map = await ask(`v1/words/${encodeURIComponent(word)}/map`);
     if (!current()) return;
     const known = trail.indexOf(map.word);
     if (known >= 0) trail.length = known;
@@ -160,8 +160,8 @@ $("analogy-form").addEventListener("submit", event => {
   const [a, b, c] = ["a", "b", "c"].map(id => $(id).value.trim());
   toldAnalogy(async current => {
     $("analogy").replaceChildren();
-    const {answers} = await ask("v1/words/analogy", {a, b, c, n: 5});
-    if (current()) $("analogy").replaceChildren(...answers.map(nearBar));
+    const {answers} = await ask("v1/words/analogy", {a, b, c});
+    if (current()) $("analogy").replaceChildren(...answers.slice(0, 5).map(nearBar));
   }, error => (error.near || []).map(near => chip(near, () => {
     for (const id of ["a", "b", "c"]) if (error.message.includes(`'${$(id).value.trim()}'`)) $(id).value = near;
     $("analogy-form").requestSubmit();
@@ -408,9 +408,13 @@ let writing = null;
 
 const temperature = () => Number($("temperature").value);
 
-async function piece(length) {
-  const wanted = {length, temperature: writing.temperature, return_state: true};
-  const answer = await ask("v1/text/generate", {...writing.anchor, ...wanted});
+let longest = null; // that the server makes at once, as its document says
+
+async function piece(characters) {
+  const {anchor, temperature} = writing;
+  longest ??= bodyOf(await ask("openapi.json"), "/v1/text/generate").properties.length.maximum;
+  const wanted = {length: Math.min(characters, longest), temperature, return_state: true};
+  const answer = await ask("v1/text/generate", {...anchor, ...wanted});
   return {text: Array.from(answer.text), state: answer.state, seed: answer.seed};
 }
 

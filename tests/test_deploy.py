@@ -15,6 +15,7 @@ import kubernetes_validate
 import pytest
 import ray
 import yaml
+from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
 from ray.serve.schema import ServeDeploySchema
 
 from tests import manifests
@@ -146,6 +147,20 @@ def test_jobs_and_replicas_run_commands_that_there_are() -> None:
     for unit in sorted((DEPLOY / "systemd").glob("*.service")):
         (start,) = re.findall(r"^ExecStart=\S+/wordloom (.*)$", unit.read_text(encoding="utf-8"), re.M)
         assert wordloom.command_line().parse(start.split()).command
+
+
+def test_prometheus_finds_the_ray_of_each_unit_of_systemd() -> None:
+    """A unit with a /tmp of its own has no file there that others read."""
+    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    asked = config["scrape_configs"][0]["file_sd_configs"][0]["files"]
+    for unit in (DEPLOY / "systemd").glob("*.service"):
+        lines = unit.read_text(encoding="utf-8").splitlines()
+        (place,) = [line.removeprefix("Environment=RAY_TMPDIR=") for line in lines if "RAY_TMPDIR=" in line]
+        assert f"CacheDirectory={place.removeprefix('/var/cache/')}" in lines
+        assert f"{place}/ray/{PROMETHEUS_SERVICE_DISCOVERY_FILE}" in asked
+        # Ray makes sockets below it, whose paths may have 107 characters.
+        session = f"{place}/ray/session_2026-11-28_13-35-48_123456_1234567"
+        assert len(f"{session}/sockets/plasma_store.1") <= 107
 
 
 def test_the_served_application_is_one_that_serve_accepts_here_and_on_kubernetes() -> None:

@@ -114,7 +114,8 @@ def promote(options: Options) -> dict[str, Any]:
     model, gates = promotion.promote(options.models, options.name)
     options.say(*(f"✓ {gate.name}: {gate.sentence}" for gate in gates))
     undo = "; `wordloom models rollback` undoes it" if promotion.earlier(options.models, model) else ""
-    options.say(f"{model.name} is served now{undo}.")
+    waiting = _waiting(options, model)
+    options.say(f"{model.name} is {'promoted' if waiting else 'served now'}{undo}.", *waiting)
     return {"model": model.described(), "gates": [vars(gate) for gate in gates]}
 
 
@@ -122,8 +123,18 @@ def rollback(options: Options) -> dict[str, Any]:
     from serving import promotion
 
     model = promotion.rollback(options.models, options.kind)
-    options.say(f"{model.name} is served again.")
+    waiting = _waiting(options, model)
+    options.say(f"{model.name} is {'promoted' if waiting else 'served'} again.", *waiting)
     return {"model": model.described()}
+
+
+def _waiting(options: Options, model: Any) -> list[str]:
+    """What is to be said where a server does not take up a version by itself."""
+    from serving import promotion
+
+    if not promotion.waits(options.models, model):
+        return []
+    return ["What Serve's file deployed serves it once `release` is raised there (deploy/serve.yaml)."]
 
 
 def gc(options: Options) -> dict[str, Any]:

@@ -332,20 +332,25 @@ def from_folder(arguments: Mapping[str, Any]) -> serve.Application:
     """The application of one kind, for Serve's configuration files (deploy/serve.yaml).
 
     Arguments: `models` (a folder), `kind`, `prefix` (the application's route_prefix), `settings` (those of
-    section ``serving``). Keys come from files or the environment, the same on every node.
+    section ``serving``), `release` (anything: Serve builds an application anew only where its arguments
+    changed). Keys come from files or the environment, the same on every node. It holds what was promoted when
+    it was built, and follows no later promotion.
     """
     given = dict(arguments)
     folder, kind = given.pop("models"), given.pop("kind")
     prefix, chosen = given.pop("prefix"), given.pop("settings", {})
+    given.pop("release", None)
     if given:
-        raise UsageError(f"Unknown arguments {sorted(given)}; there are models, kind, prefix and settings.")
+        raise UsageError(
+            f"Unknown arguments {sorted(given)}; there are models, kind, prefix, settings and release."
+        )
     settings = resolve(ServingSettings, "serving", chosen)
     followed = models.last(models.chosen(Folder(folder)))
     found = {name: model for name, model in models.find(folder).items() if name in CORES}
     if kind not in found:
         raise WordloomError(f"There is no model of kind {kind!r} in {folder!r}; found {', '.join(found)}.")
     keys = Keys.find(settings.state_keys_file, settings.api_keys_file)
-    noted = Folder(folder), models.holding({kind: found[kind]}, followed)
+    noted = Folder(folder), models.holding({kind: found[kind]}, followed, follows=False)
     return bind(kind, found, settings, prefix, keys, noted)
 
 

@@ -180,14 +180,14 @@ def names(found: Mapping[str, Model]) -> str:
 
 
 def _by_server(folder: Folder, among: Sequence[Artefact]) -> list[dict[str, Model]]:
-    """What each server serves by kind, or will at its next look; without a server what one would begin
-    with."""
+    """What each server serves by kind, or will at its next look, if it looks; without a server what one would
+    begin with."""
     promoted = last(chosen(folder))
     found = []
     for each in notes.noted(folder):
         versions = {kind: list(of_kind) for kind, of_kind in each.versions.items()}
         for kind, version in promoted.items():
-            if each.followed.get(kind) != version:
+            if each.follows and each.followed.get(kind) != version:
                 versions[kind] = [version, *versions.get(kind, [])]
         lying = [artefact for artefact in among if artefact.kind in versions]
         found.append(_to_serve(folder, lying, versions))
@@ -235,10 +235,10 @@ def record(folder: Folder, promoted: Mapping[str, list[str]]) -> None:
     folder.write_json(RECORD, {"promoted": dict(promoted)})
 
 
-def holding(found: Mapping[str, Model], followed: Mapping[str, str]) -> notes.Held:
-    """What a server notes that serves these models and `followed` these promotions."""
+def holding(found: Mapping[str, Model], followed: Mapping[str, str], *, follows: bool = True) -> notes.Held:
+    """What a server notes that serves these models, `followed` these promotions, and `follows` later ones."""
     versions = {kind: [each.version for each in together({kind: model})] for kind, model in found.items()}
-    return notes.Held(versions, followed)
+    return notes.Held(versions, followed, follows)
 
 
 def artefacts(folder: Folder, depth: int = DEPTH) -> Iterator[Artefact]:

@@ -31,10 +31,12 @@ PATIENCE = 24 * RENEWAL
 @dataclass(frozen=True)
 class Held:
     """What one server holds: for each kind the versions, the one that its routes ask first, and for each kind
-    the promotion that it followed last; a later one counts for more than the note."""
+    the promotion that it followed last; a later one counts for more than the note where the server `follows`
+    promotions."""
 
     versions: Mapping[str, Sequence[str]]
     followed: Mapping[str, str]
+    follows: bool = True
 
 
 class Note:
@@ -67,7 +69,7 @@ class Note:
     def _write(self, held: Held) -> None:
         if self._folder.exists(MANIFEST):
             return
-        said = {"versions": dict(held.versions), "followed": dict(held.followed)}
+        said = {"versions": dict(held.versions), "followed": dict(held.followed), "follows": held.follows}
         self._folder.write_json(self._name, {"at": time.time(), **claim.this_process(), **said})
 
     def _renew(self) -> None:
@@ -106,7 +108,7 @@ def _notes(folder: Folder) -> Iterator[tuple[str, Held, bool]]:
             versions = {str(kind): [str(each) for each in held] for kind, held in said["versions"].items()}
             followed = {str(kind): str(version) for kind, version in said["followed"].items()}
             lives = claim.alive(said) if claim.here(said) else time.time() - said["at"] < PATIENCE
-        yield name, Held(versions, followed), lives
+        yield name, Held(versions, followed, bool(said.get("follows", True))), lives
 
 
 @contextmanager

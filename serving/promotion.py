@@ -3,7 +3,8 @@
 The choice lies beside the models as ``served.json``: for each kind the versions that were promoted, the one
 that is to be served last. A server begins with the newest version of a kind that is not in it. It looks there
 every few seconds and switches to what was promoted, each new replica answering before an old one goes; what
-is newer than what it holds does not go live while it runs.
+is newer than what it holds does not go live while it runs. What deploy/serve.yaml deploys looks when it is
+built, and then no more.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from fastapi import FastAPI
 from cluster.artefact import Artefact
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
-from serving import application, models
+from serving import application, models, notes
 from serving.client import examples
 from serving.keys import Keys
 from serving.models import LABELLING, LANGUAGE_MODEL, SENTIMENT, VECTORS, Model, chosen, record
@@ -110,6 +111,15 @@ def promote(
     return candidate, gates
 
 
+def waits(location: str | Folder, model: Model) -> bool:
+    """Whether a server that follows no promotion (deploy/serve.yaml) holds another version of its kind."""
+    folder = location if isinstance(location, Folder) else Folder(location)
+    return any(
+        model.kind in each.versions and not each.follows and model.version != each.versions[model.kind][0]
+        for each in notes.noted(folder)
+    )
+
+
 def earlier(location: str | Folder, model: Model) -> bool:
     """Whether there is a version to go back to from this one."""
     folder = location if isinstance(location, Folder) else Folder(location)
@@ -125,7 +135,7 @@ def rollback(location: str | Folder, kind: str) -> Model:
         raise UsageError(
             f"There is no earlier version of kind {kind!r} in {folder.location!r} to go back to."
         )
-    there = {each.identity for each in models.artefacts(folder) if each.kind == kind}
+    there = {each.identity: each for each in models.artefacts(folder) if each.kind == kind}
     if history[-2] not in there:
         raise WordloomError(
             f"Version {history[-2][:12]} of kind {kind!r}, which was served before, is not in "
@@ -133,7 +143,7 @@ def rollback(location: str | Folder, kind: str) -> Model:
         )
     held[kind] = history[:-1]
     record(folder, held)
-    return models.serving(folder, models.artefacts(folder))[kind]
+    return Model.of(there[history[-2]])
 
 
 # the gates

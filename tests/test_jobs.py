@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,12 +16,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import requests
 import yaml
 
+from cluster.folder import Folder
 from cluster.session import ENVIRONMENT, OWN_ENVIRONMENT
 from cluster.store import Store
+from serving import models
 from serving.client import ask
 from tests import small
+from tests.cores import publish_vectors
 from tests.kept_artefacts import KEPT
 from tests.ports import free_port
 
@@ -213,9 +218,11 @@ def test_each_stage_is_a_job_by_either_way(head: dict[str, str], home: Path) -> 
 @pytest.mark.slow
 def test_serve_deploy_serves_what_deploy_serve_yaml_says(head: dict[str, str], tmp_path: Path) -> None:
     config = yaml.safe_load((ROOT / "deploy" / "serve.yaml").read_text(encoding="utf-8"))
+    home = tmp_path / "home"
+    shutil.copytree(KEPT / "1", home)
     port = config["http_options"]["port"] = free_port()
     for application in config["applications"]:
-        application["args"]["models"] = str(KEPT / "1")
+        application["args"]["models"] = str(home)
     (tmp_path / "serve.yaml").write_text(yaml.safe_dump(config))
     address = ["--address", head["RAY_API_SERVER_ADDRESS"]]
 
@@ -236,6 +243,21 @@ def test_serve_deploy_serves_what_deploy_serve_yaml_says(head: dict[str, str], t
     until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), lambda: serve("status"))
     asked = ask(f"http://127.0.0.1:{port}")
     assert asked and all(each.status == 200 for each in asked), asked
+    # What was promoted since is served once `release` is raised, and not before.
+    new, folder = publish_vectors(home / "promoted").identity, Folder(home)
+    models.record(folder, {models.VECTORS: [new]})
+    assert new not in models.served(folder, models.artefacts(folder))
+    for application in config["applications"]:
+        application["args"]["release"] += 1
+    (tmp_path / "serve.yaml").write_text(yaml.safe_dump(config))
+    serve("deploy", str(tmp_path / "serve.yaml"))
+
+    def version() -> str:
+        answer = requests.get(f"http://127.0.0.1:{port}/v1/words/similarity?first=a&second=a", timeout=30)
+        return answer.headers["X-Wordloom-Version"]
+
+    until(lambda: version() == new, lambda: serve("status"))
+    until(lambda: new in models.served(folder, models.artefacts(folder)), lambda: serve("status"))
     serve("shutdown", "--yes")
     until(lambda: not answers(f"http://127.0.0.1:{port}/readyz"), lambda: serve("status"))
 

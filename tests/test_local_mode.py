@@ -71,9 +71,14 @@ def test_what_a_configuration_file_deploys_is_noted_by_its_replica(tmp_path: Pat
     assert asked(handle, "/v1/words/king/vector")[0] == 200
     newer = publish_vectors(tmp_path / "vectors" / "b", seed=2)
     models.record(folder, {models.VECTORS: [held.identity, newer.identity]})
-    assert notes.noted(folder) == [Held({models.VECTORS: [held.identity]}, {models.VECTORS: held.identity})]
-    assert models.served(folder, models.artefacts(folder)) >= {newer.identity}  # as of any server
+    held_here = Held({models.VECTORS: [held.identity]}, {models.VECTORS: held.identity}, follows=False)
+    assert notes.noted(folder) == [held_here]
+    # It is what answers: nothing here looks for promotions.
+    assert newer.identity not in models.served(folder, models.artefacts(folder))
     assert models.held(folder) == {held.identity}
+    built_anew = deployments.from_folder({**arguments, "models": str(tmp_path), "release": 2})
+    serve.run(built_anew, name="configured", _local_testing_mode=True)
+    assert models.served(folder, models.artefacts(folder)) >= {newer.identity}
 
 
 @pytest.mark.parametrize("state", ["DEPLOYING", "DEPLOY_FAILED"])

@@ -100,6 +100,29 @@ def test_what_a_server_holds_is_what_a_version_is_compared_with_and_goes_back_to
     assert promotion.rollback(str(home), VECTORS).version == old.version
 
 
+def test_a_server_that_follows_no_promotion_serves_what_it_holds_and_a_promotion_says_so(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = (models.Model.of(Artefact.open(home / "vectors" / name)) for name in ("old", "new"))
+    note = Note(Folder(home))  # as what deploy/serve.yaml deploys leaves it
+    note.write(models.holding({VECTORS: old}, {}, follows=False))
+    command = ["models", "promote", "--models", str(home), new.name]
+    assert wordloom.main(command) == 0
+    said = capsys.readouterr().out
+    assert f"{new.name} is promoted; " in said and "once `release` is raised there" in said
+    (marked,) = [each["version"] for each in promotion.versions(str(home)) if each["served"]]
+    assert marked == old.version
+    note.write(models.holding({VECTORS: new}, {VECTORS: new.version}, follows=False))  # deployed anew
+    assert wordloom.main(["models", "rollback", "--models", str(home), VECTORS]) == 0
+    said = capsys.readouterr().out
+    assert f"{old.name} is promoted again." in said and "once `release` is raised there" in said
+    note.write(models.holding({VECTORS: old}, {VECTORS: old.version}, follows=False))
+    assert wordloom.main(command) == 0
+    note.end()
+    assert wordloom.main(command) == 0
+    assert f"{new.name} is served now" in capsys.readouterr().out
+
+
 def test_a_note_of_a_version_that_is_gone_counts_for_nothing(home: Path) -> None:
     held = models.Model.of(Artefact.open(home / "vectors" / "old"))
     Note(Folder(home)).write(models.holding({VECTORS: held}, {}))

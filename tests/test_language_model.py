@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from trainers.characters import Alphabet, derived_alphabet, reference_alphabet
 from trainers.checkpoint import Checkpoints
 from trainers.generation import CharacterModel
 from trainers.group import LocalGroup
-from trainers.language_model import CharacterLanguageModel
+from trainers.language_model import CharacterLanguageModel, language_model
 from trainers.language_settings import KIND, PRESETS, LanguageModelSettings
 from trainers.loop import LoopSettings, Progress, produce
 from trainers.state import parts
@@ -96,6 +97,20 @@ def fresh(settings: LanguageModelSettings, held_out: tuple[str, ...] | None = No
 def trained(model: CharacterLanguageModel, blocks: int = 6, total: int = 100) -> tuple[Any, dict[str, float]]:
     state, metrics = model.run(model.initial(), [model.stream.block(i) for i in range(blocks)], total)
     return state, dict(metrics)
+
+
+def test_an_alphabet_without_a_character_of_the_text_is_refused() -> None:
+    def corpus(text: str) -> Any:
+        return SimpleNamespace(
+            shards=[SimpleNamespace(training_characters=len(text), training_pages=1)],
+            shard_texts=lambda shard, part: SimpleNamespace(texts=[text]),
+        )
+
+    reference = dataclasses.replace(SMALL, alphabet="reference")
+    with pytest.raises(WordloomError, match=r"None of the 3 different characters .*alphabet=derived"):
+        language_model(corpus("одно"), reference)
+    assert language_model(corpus("одно"), SMALL).unknown == {}
+    assert sum(language_model(corpus("одно два"), reference).unknown.values()) == 7
 
 
 def test_it_learns_and_says_bits_and_perplexity_of_held_out_pages() -> None:

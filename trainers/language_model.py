@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from cluster.errors import WordloomError
 from cluster.folder import FileRecord, Folder
 from ingest.corpus import Corpus
 from trainers.characters import (
@@ -51,10 +52,17 @@ Ids = npt.NDArray[np.int32]
 
 
 def language_model(corpus: Corpus, settings: LanguageModelSettings) -> CharacterLanguageModel:
-    """The learner for a corpus that was ingested with its text."""
+    """The learner for a corpus that was ingested with its text. Raises WordloomError where the alphabet holds
+    none of the text's characters: a model of unknown ones would look perfect and write what it never read."""
     counts = counted(_training_texts(corpus, ALPHABET_CHARACTERS))
     derived = settings.alphabet == "derived"
     alphabet = commonest(counts, settings.alphabet_size) if derived else reference_alphabet()
+    unknown = alphabet.lacking(counts)
+    if unknown and sum(unknown.values()) == counts.sum():
+        raise WordloomError(
+            f"None of the {len(unknown):,} different characters of the text is in the alphabet "
+            f"{settings.alphabet!r}; set language_model.alphabet=derived."
+        )
     stream = CharacterStream(
         corpus,
         alphabet,
@@ -64,7 +72,7 @@ def language_model(corpus: Corpus, settings: LanguageModelSettings) -> Character
         epoch_units=settings.epoch_batches * settings.batch_size,
         separator="",  # a page begins with the alphabet's start symbol instead
     )
-    return CharacterLanguageModel(stream, alphabet, settings, alphabet.lacking(counts))
+    return CharacterLanguageModel(stream, alphabet, settings, unknown)
 
 
 class CharacterLanguageModel(Synchronous):

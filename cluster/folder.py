@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -81,7 +82,8 @@ class HashingWriter:
 
 
 class Folder:
-    """A folder: a local path, ``s3://...`` or ``gs://...``. Picklable, so that workers can be handed it.
+    """A folder: a local path (``file:///...`` too), ``s3://...`` or ``gs://...``. Picklable, so that workers
+    can be handed it.
 
     Names are relative, with ``/`` between their parts. Folders come into being with their first file. All
     that looks or reads raises UnreadableError where it may not.
@@ -89,6 +91,8 @@ class Folder:
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
         text = os.fspath(location)
+        if text.startswith("file:///"):
+            text = unquote(text.removeprefix("file://"))
         if "://" not in text:
             text = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 (no symlinks resolved)
         scheme, mark, path = text.rpartition("://")

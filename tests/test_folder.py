@@ -103,6 +103,12 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(location: str) -> 
     assert "hidden" not in str(raised.value) and "key:" not in str(raised.value)
 
 
+def test_the_url_of_a_local_folder_is_its_path(tmp_path: Path) -> None:
+    folder = Folder(f"file://{tmp_path}/with%20space/deep")
+    folder.write("a", b"x")
+    assert folder.is_local and folder == Folder(tmp_path / "with space" / "deep")
+
+
 def test_deleting_what_is_missing_is_fine(tmp_path: Path) -> None:
     Folder(tmp_path).delete("nothing")
     assert folder_module.PARTIAL.startswith(".")

@@ -94,7 +94,8 @@ def test_the_chain_answers_and_the_second_run_makes_nothing_again(
     for artefact in home.artefacts():
         artefact.verify()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "home").rglob("*.parquet")}
-    monkeypatch.setenv(API_VARIABLE, "a-key-for-clients, another-key-for-clients")  # the run has to show one, too
+    keys = "a-key-for-clients, another-key-for-clients"
+    monkeypatch.setenv(API_VARIABLE, keys)  # the run has to show one, too
     second = run(tmp_path / "home")
     assert second["artefacts"] == first["artefacts"]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "home").rglob("*.parquet")} == before

@@ -54,7 +54,9 @@ def examine(
     serving; `lock` is the list of pinned versions, left out where there is none.
     """
     findings = [python(), *installed(lock), memory(), processors(), shared_memory(), token()]
-    if "://" not in os.fspath(home):
+    if not os.fspath(home):
+        findings.append(Finding("home", "failed", "The name of the folder is empty; name one in --home."))
+    elif "://" not in os.fspath(home):
         folder = Path(home).expanduser().absolute()
         findings += [disk(folder), writable(folder)]
     else:

@@ -93,6 +93,8 @@ class Folder:
         text = os.fspath(location)
         if text.startswith("file:///"):
             text = unquote(text.removeprefix("file://"))
+        if not text:  # mostly of a variable that is not set; what lies below it would lie below /
+            raise UsageError("The name of a folder is empty; name one, '.' for the working directory.")
         if "://" not in text:
             text = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 (no symlinks resolved)
         scheme, mark, path = text.rpartition("://")

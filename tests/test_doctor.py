@@ -28,6 +28,11 @@ def test_the_examination_covers_everything_and_each_finding_is_a_sentence(tmp_pa
         assert finding.sentence.endswith((".", ")")) and "\n" not in finding.sentence
 
 
+def test_a_home_without_a_name_is_no_working_directory() -> None:
+    (found,) = [finding for finding in examine("", ports=()) if finding.name == "home"]
+    assert found.state == "failed" and "is empty" in found.sentence
+
+
 def test_nothing_is_changed_by_looking(tmp_path: Path) -> None:
     home = tmp_path / "not" / "yet"
     examine(home)

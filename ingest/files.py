@@ -5,6 +5,7 @@ A location is a path, ``s3://...``, ``gs://...`` or an http(s) URL; the latter a
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import json
@@ -23,6 +24,7 @@ from ingest import web
 from ingest.ranges import RangedFile, WebFile
 from ingest.web import Version
 
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 INDEX = re.compile(r"-index\d*\.txt[^/]*$")  # of a multistream archive: no part of a dump
 
 
@@ -175,8 +177,13 @@ class Checksums:
         self._changed = True
 
     def write(self) -> None:
+        """Keeps what is new, where that may be written: only time is lost by forgetting."""
         if self._changed and self._path is not None:
-            Folder(self._path.parent).write_json(self._path.name, self._known)
+            try:
+                Folder(self._path.parent).write_json(self._path.name, self._known)
+            except WordloomError as error:
+                if not (isinstance(error.__cause__, OSError) and error.__cause__.errno in FORBIDDEN):
+                    raise
             self._changed = False
 
     def _state(self, location: str) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import hashlib
 import json
@@ -11,9 +12,12 @@ import pickle
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pyarrow.fs import LocalFileSystem
 
+from cluster import folder
 from cluster.errors import UsageError, WordloomError
 from ingest import dump
 from ingest.dump import Dump, DumpFile, locate, plan, read
@@ -163,6 +167,26 @@ def test_a_file_is_hashed_again_only_when_it_has_changed(
     assert locate(path, home, checksums=memory).identity != first.identity
     memory.write_text("broken")
     locate(path, home, checksums=memory)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_sums_that_may_not_be_kept_stop_nothing(
+    number: int, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are kept in the working directory, which may be another one than that of the corpus."""
+    path = written(tmp_path, "a.xml", XML)
+    wanted = locate(path, home).identity
+
+    class ReadOnly:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(LocalFileSystem(), name)
+
+        def create_dir(self, path: str, recursive: bool) -> None:
+            raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(folder, "filesystem_of", lambda location: (ReadOnly(), location))
+    assert locate(path, home, checksums=home / "below" / "checksums.json").identity == wanted
+    assert not (home / "below").exists()
 
 
 def test_a_url_is_downloaded_once_and_is_the_same_dump_as_the_file(tmp_path: Path, home: Path) -> None:

@@ -6,6 +6,7 @@ shows how much is done, the rate and the time left; ``stage.summary("...")`` is 
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import time
@@ -200,10 +201,12 @@ def thinned(points: list[list[float]], most: int) -> list[list[float]]:
     return points if len(points) <= most else points[(len(points) + 1) % 2 :: 2]
 
 
-def program() -> str:
-    """How a person calls this program: by its name where that is on the path, else where it lies."""
+def shell_command(*words: str) -> str:
+    """A command of ours as a person can paste it into a shell: the program by its name where that is on the
+    path, else where it lies."""
     lies = Path(sys.executable).with_name("wordloom")
-    return "wordloom" if shutil.which("wordloom") or not lies.exists() else nearby(str(lies))
+    here = shutil.which("wordloom") or not lies.exists()
+    return shlex.join(["wordloom" if here else nearby(str(lies)), *words])
 
 
 def nearby(location: str) -> str:

@@ -26,6 +26,7 @@ from cluster.artefact import libraries
 from cluster.command_line import Options
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import reason, refuse_password
+from cluster.progress import shell_command
 from cluster.session import ENVIRONMENT, LIBRARIES
 from cluster.settings import read_assignments
 
@@ -239,7 +240,8 @@ class Jobs:
                 ) from error
             if "404" in said or "does not exist" in said:
                 raise WordloomError(
-                    f"The cluster at {self.address} knows no such job; `wordloom status --address` lists all."
+                    f"The cluster at {self.address} knows no such job; "
+                    f"`{shell_command('status', '--address', self.address)}` lists all."
                 ) from error
             reason = (said.strip().splitlines() or ["no reason given"])[-1]
             raise WordloomError(f"The cluster at {self.address} refused: {reason}") from error

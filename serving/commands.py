@@ -107,13 +107,16 @@ def list_models(options: Options) -> dict[str, Any]:
 
 
 def promote(options: Options) -> dict[str, Any]:
+    from cluster.progress import shell_command
     from serving import promotion
 
     load_tensorflow()
 
     model, gates = promotion.promote(options.models, options.name)
     options.say(*(f"✓ {gate.name}: {gate.sentence}" for gate in gates))
-    undo = "; `wordloom models rollback` undoes it" if promotion.earlier(options.models, model) else ""
+    undo = ""
+    if promotion.earlier(options.models, model):
+        undo = f"; `{shell_command('models', 'rollback', '--models', options.models, model.kind)}` undoes it"
     waiting = _waiting(options, model)
     options.say(f"{model.name} is {'promoted' if waiting else 'served now'}{undo}.", *waiting)
     return {"model": model.described(), "gates": [vars(gate) for gate in gates]}
@@ -171,6 +174,7 @@ def status(options: Options) -> dict[str, Any]:
         if not found:
             options.say(f"No job was submitted to {options.address} yet.")
         return {"address": options.address, "jobs": found}
+    from cluster.progress import shell_command
     from cluster.store import Store, summary
     from serving import models
 
@@ -181,7 +185,7 @@ def status(options: Options) -> dict[str, Any]:
     except WordloomError as error:  # a damaged record: the artefacts are shown all the same
         options.say(str(error))
     if not store.folder.exists():
-        options.say(f"{options.home}: nothing yet; `wordloom run` begins.")
+        options.say(f"{options.home}: nothing yet; `{shell_command('run', '--home', options.home)}` begins.")
     elif not options.json:
         options.show(store.tree(served))
     return {

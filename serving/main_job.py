@@ -15,7 +15,7 @@ from typing import Any
 from cluster.artefact import Artefact
 from cluster.errors import UsageError
 from cluster.folder import Folder
-from cluster.progress import Reporter, duration, nearby, program, quantity, table
+from cluster.progress import Reporter, duration, nearby, quantity, shell_command, table
 from cluster.report import FILE as REPORT
 from cluster.session import Session, cores, session
 from cluster.store import Store, figures, summary
@@ -95,13 +95,13 @@ def run(
         made = (*ground.values(), *models)
         _summary(made, journal, reporter)
         if stay:
-            word = f"Serving until Ctrl-C. {_took(began)}"
+            word = f"Serving until Ctrl-C. {_took(began, home)}"
             follow(served, store.folder, followed, serving.watch_seconds, reporter, word)
         with journal.stage("shutdown"):
             stack.close()
     if not stay:
-        reporter.say(f"Done. {_took(began)}")
-        reporter.say(f"`{program()} serve --models {home}` serves this, with a page to play with.")
+        reporter.say(f"Done. {_took(began, home)}")
+        reporter.say(f"`{shell_command('serve', '--models', home)}` serves this, with a page to play with.")
     return {
         "home": store.folder.location,
         "dump": {"name": dump.name, "identity": dump.identity, "bytes": dump.bytes},
@@ -270,5 +270,6 @@ def _say_addresses(served: Any, running: Session, reporter: Reporter) -> None:
     reporter.say(f"Metrics: {' '.join(running.metrics)}")
 
 
-def _took(began: float) -> str:
-    return f"It took {duration(time.monotonic() - began)}; `{program()} status` shows what there is."
+def _took(began: float, home: str) -> str:
+    shows = shell_command("status", "--home", home)
+    return f"It took {duration(time.monotonic() - began)}; `{shows}` shows what there is."

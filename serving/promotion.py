@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from cluster.artefact import Artefact
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder
+from cluster.progress import shell_command
 from serving import application, models, notes
 from serving.client import examples
 from serving.keys import Keys
@@ -235,7 +236,8 @@ def _named(folder: Folder, name: str) -> Artefact:
                 found.append(artefact)
     if len(found) != 1:
         problem = "No model" if not found else f"More than one model ({len(found)})"
+        shows = shell_command("models", "list", "--models", folder.location)
         raise UsageError(
-            f"{problem} in {folder.location!r} has the name {name!r}; `wordloom models list` shows the names."
+            f"{problem} in {folder.location!r} has the name {name!r}; `{shows}` shows the names."
         )
     return found[0]

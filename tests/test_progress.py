@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import shlex
+import shutil
+import sys
 
 import pytest
 from rich.console import Console
 
-from cluster.progress import Reporter, counted, duration, quantity, state
+from cluster.progress import Reporter, counted, duration, quantity, shell_command, state
 
 
 @pytest.mark.parametrize(
@@ -67,3 +70,11 @@ def test_quiet_says_nothing() -> None:
         stage.advance(1)
     reporter.say("x")
     assert log.getvalue() == ""
+
+
+def test_a_command_that_is_named_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(sys, "executable", __file__)  # beside it lies no program
+    assert shell_command("status", "--home", "s3://b/my höme") == "wordloom status --home 's3://b/my höme'"
+    words = ["serve", "--models", "it's"]
+    assert shlex.split(shell_command(*words)) == ["wordloom", *words]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +96,11 @@ def test_what_a_server_holds_is_what_a_version_is_compared_with_and_goes_back_to
     with pytest.raises(WordloomError, match=r"worse .*0\.6 against 0\.75"):
         promotion.promote(str(home), bad.version)
     assert wordloom.main(["models", "promote", "--models", str(home), new.name]) == 0
-    assert "rollback` undoes it" in capsys.readouterr().out
+    undo = re.search(r"(models rollback .*)` undoes it", capsys.readouterr().out)
     (marked,) = [each["version"] for each in promotion.versions(str(home)) if each["served"]]
     assert marked == new.version  # the note is older than the promotion
-    assert promotion.rollback(str(home), VECTORS).version == old.version
+    assert undo and wordloom.main(shlex.split(undo[1])) == 0
+    assert f"{old.name} is served again." in capsys.readouterr().out
 
 
 def test_a_server_that_follows_no_promotion_serves_what_it_holds_and_a_promotion_says_so(

@@ -153,9 +153,9 @@ def test_a_command_leaves_a_gpu_to_others_unless_told_otherwise(
 
 
 def test_status_shows_what_exists_and_from_what(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    home = tmp_path / "home"
+    home = tmp_path / "my home"
     assert wordloom.main(["status", "--home", str(home)]) == 0
-    assert "nothing yet" in capsys.readouterr().out
+    assert f" run --home '{home}'` begins." in capsys.readouterr().out
     dump = Input("dump", "d" * 64, "/dumps/some.xml.bz2")
     corpus = Draft(home / "corpus" / "a", kind="corpus", output_version=1, inputs={"dump": dump}, settings={})
     made = corpus.publish({"pages": 7}, {})

@@ -75,7 +75,8 @@ def _ingest_here(kind: str, source: str, output: str, given: Mapping[str, Any]) 
     from ingest.corpus import Corpus
 
     line = command_line()
-    options = line.parse(["ingest", kind, "--source", str(source), "--output", str(output), "--quiet"])
+    # With "=", for a name may begin with a dash.
+    options = line.parse(["ingest", kind, f"--source={source}", f"--output={output}", "--quiet"])
     keywords, sections = dict(given), given.get("settings") or {}
     keywords.pop("settings", None)
     if not isinstance(sections, Mapping) or not all(isinstance(each, Mapping) for each in sections.values()):

@@ -376,3 +376,6 @@ def test_keywords_reach_the_command_as_its_options(tmp_path: Path, monkeypatch: 
     with pytest.raises(WordloomError, match="RAN"):
         wordloom.ingest_wikipedia("s", "o", namespaces=[])
     assert told[-2].namespaces == []  # all
+    with pytest.raises(WordloomError, match="RAN"):
+        wordloom.ingest_wikipedia("-s", "--o")
+    assert (told[-2].source, told[-2].output) == ("-s", "--o")

@@ -57,7 +57,7 @@ def check_places(options: Options) -> None:
         refuse_password(value)  # a job's command is shown to whoever lists the jobs
         if "://" in value or os.path.isabs(value):  # noqa: PTH117 (may be a URL)
             continue
-        if name == "--source" and ":" in value:  # a wiki of the dump site
+        if name == "--source" and hasattr(options, "names_wiki") and options.names_wiki(value):
             continue
         raise UsageError(
             f"{name} is {value!r}, below the job's own folder, which is gone after the job; give an "

@@ -64,6 +64,7 @@ def add(line: CommandLine) -> None:
         made.add_argument("--tokeniser", choices=("unicode", "reference"), help="how text is cut (unicode)")
         made.add_argument("--language", metavar="xx", help="the language, to be recorded")
         if kind == "wikipedia":
+            made.set_defaults(names_wiki=names_wiki)
             made.add_argument("--markup", choices=("strip", "keep"), help="wiki markup (strip)")
             made.add_argument(
                 "--namespaces",
@@ -263,6 +264,13 @@ def ingest_sequences(options: Options) -> dict[str, Any]:
         )
     options.pictured(beside(made, reporter))
     return {"artefacts": [summary(made)]}
+
+
+def names_wiki(source: str) -> bool:
+    """Whether a source is a wiki of the dump site; raises UsageError for one of a date that can be none."""
+    from ingest.dump_site import named
+
+    return named(source) is not None
 
 
 def places(store: Store) -> tuple[str, str]:

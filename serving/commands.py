@@ -7,6 +7,7 @@ from typing import Any
 
 from cluster.command_line import CommandLine, Options, load_tensorflow, positive
 from cluster.errors import WordloomError
+from ingest.commands import names_wiki
 
 SECTIONS = {"serving": "serving.settings:ServingSettings"}
 PRESETS: dict[str, str] = {}
@@ -15,7 +16,7 @@ PRESETS: dict[str, str] = {}
 def add_run(line: CommandLine) -> None:
     """The whole chain, which help names first."""
     parents = (line.home, line.ray, line.device, line.listen, line.web, line.site)
-    made = line.add("run", "the whole chain: dump to served answers", run, *parents)
+    made = line.add("run", "the whole chain: dump to served answers", run, *parents, names_wiki=names_wiki)
     made.add_argument(
         "--source",
         metavar="S",

@@ -93,6 +93,10 @@ def test_no_two_jobs_have_one_id() -> None:
             ["run", "--home", "/h", "--source", "enwiki:latest", "--set", "embeddings.judged_pairs=/p"],
             "RAN",
         ),
+        (["run", "--home", "/h", "--source", "enwiki"], "RAN"),
+        (["run", "--home", "/h", "--source", "enwiki:2026"], "give one such as enwiki:20261101"),
+        (["run", "--home", "/h", "--source", "dump:2.xml"], "--source is 'dump:2.xml', below"),
+        (["ingest", "text", "--home", "/h", "--output", "/o", "--source", "enwiki"], "'enwiki', below"),
     ],
 )
 def test_what_could_not_work_is_refused_before_anything_is_sent(

@@ -111,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Else TensorFlow takes all of a GPU's memory, and `generate` or `predict` may run beside a training.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     try:
+        options.check()
         result = options.command(options)
         if options.json:
             print(json.dumps(result), flush=True)  # in ASCII: JSON on every terminal

@@ -180,6 +180,12 @@ class Options(argparse.Namespace):
             settings.read_assignments(self.set, known),
         )
 
+    def check(self) -> None:
+        """Raises UsageError for a mistake in the settings, which a command that takes none would not hear of.
+        Those with presets resolve theirs with options of their own over them."""
+        if (self.settings or self.set) and not hasattr(self, "preset"):
+            self.resolved()
+
     def resolved(self, *over: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """The settings of every stage: the preset, what was `given`, and `over` it."""
         from cluster import settings

@@ -45,6 +45,11 @@ def submit(options: Options) -> dict[str, Any]:
         raise UsageError(
             "There is no command to submit; write it behind two dashes: `submit -- run --home ...`."
         )
+    if options.settings or options.set:
+        raise UsageError(
+            "--settings and --set of `submit` itself would not reach the job; write them behind the command: "
+            "`submit -- run --set ...`."
+        )
     check_places(options.line.parse(command))
     if missing := [name for name in options.env if name not in os.environ]:
         raise UsageError(f"--env {missing[0]} is not set here; set it, or leave it out.")

@@ -110,6 +110,11 @@ def test_what_could_not_work_is_refused_before_anything_is_sent(
     assert sentence in capsys.readouterr().err
 
 
+def test_settings_that_would_not_reach_the_job_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert wordloom.main(["submit", "--set", "vocabulary.size=9", "--", "run", "--home", "/h"]) == 2
+    assert "write them behind the command" in capsys.readouterr().err
+
+
 def test_a_command_that_there_is_not_and_a_variable_that_is_not_set_are_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

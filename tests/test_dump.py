@@ -134,7 +134,7 @@ def test_a_folder_or_an_unknown_file_system_is_refused(tmp_path: Path, home: Pat
     with pytest.raises(WordloomError, match="no file system that pyarrow knows"):
         locate("gopher://somewhere/dump.bz2", home)
     with pytest.raises(UsageError, match="downloads go into a local folder"):
-        locate("http://127.0.0.1:9/dump.bz2", "file:///tmp/x")
+        locate("http://127.0.0.1:9/dump.bz2", "gs://bucket/x")
 
 
 def test_a_file_is_hashed_again_only_when_it_has_changed(

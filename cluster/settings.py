@@ -138,7 +138,11 @@ def _converted(name: str, value: Any, hint: Any) -> Any:
     if origin is tuple:
         inner = typing.get_args(hint)[0]
         given = value if isinstance(value, list | tuple) else [value]
-        return tuple(_converted(name, each, inner) for each in given)
+        try:
+            return tuple(_converted(name, each, inner) for each in given)
+        except UsageError as error:
+            takes = f"a list in brackets, of which each is {_article(inner)}"
+            raise UsageError(f"Setting '{name}' has value {value!r}; it takes {takes}.") from error
     if isinstance(value, bool) == (hint is bool):
         if hint is float and isinstance(value, int | float) and abs(value) <= sys.float_info.max:
             return float(value)

@@ -135,3 +135,12 @@ def test_how_to_listen_is_what_was_said(command: list[str], monkeypatch: pytest.
     said = ["--host", "127.0.0.2", "--port", "9", "--no-page"]
     assert wordloom.main([*command, *said]) == 0
     assert (given["serving"].host, given["serving"].port, given["serving"].page) == ("127.0.0.2", 9, False)
+
+
+def test_a_corpus_without_a_vocabulary_below_it_wants_one_named(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "embeddings", "--corpus", f"{place}/home/corpus", "--output", f"{place}/out"]
+    assert wordloom.main(words) == 2
+    assert "has no vocabulary below it; name one in --vocabulary" in capsys.readouterr().err
+    assert not (place / "out").exists()

@@ -57,6 +57,13 @@ def test_a_whole_number_has_64_bits_at_most() -> None:
             settings.resolve(Embeddings, "embeddings", {key: value})
 
 
+@pytest.mark.parametrize("value", ["0,14", "[0, true]", "{}"])
+def test_what_is_no_list_is_told_that_it_takes_one(value: str) -> None:
+    given = settings.read_assignments([f"embeddings.namespaces={value}"], SECTIONS)
+    with pytest.raises(UsageError, match=r"takes a list in brackets, of which each is a whole number"):
+        settings.resolve(Embeddings, "embeddings", given["embeddings"])
+
+
 def test_assignments_are_toml_or_bare_words() -> None:
     read = settings.read_assignments(
         ["embeddings.vector_size=5", "embeddings.name=plain", "ingest.namespaces=[0, 14]"], SECTIONS

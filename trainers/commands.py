@@ -143,6 +143,8 @@ def train(options: Options) -> dict[str, Any]:
     """One model of a corpus, in the folder `output`."""
     settings = options.resolved()
     from cluster.artefact import Artefact
+    from cluster.errors import UsageError
+    from cluster.folder import Folder
     from cluster.session import cores, session
     from cluster.store import summary
     from ingest.corpus import KIND as CORPUS
@@ -155,6 +157,11 @@ def train(options: Options) -> dict[str, Any]:
     words = None
     if options.kind == "embeddings":
         place = options.vocabulary or f"{options.corpus.rstrip('/')}/vocabulary"
+        if not (options.vocabulary or Folder(place).exists()):  # as of `run`, and of sequences of one's own
+            raise UsageError(
+                f"{options.corpus!r} has no vocabulary below it; name one in --vocabulary, of this text "
+                "or of another in its language."
+            )
         words = Artefact.open(place, VOCABULARY)
     from trainers import jobs
     from trainers.launch import train_all

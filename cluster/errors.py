@@ -15,5 +15,9 @@ class UnreadableError(WordloomError):
     """A file or a folder that may not be read."""
 
 
+class UnwritableError(WordloomError):
+    """A file or a folder that may not be written."""
+
+
 class UsageError(WordloomError):
     """A command, setting or argument that cannot be meant: nothing was begun (exit code 2)."""

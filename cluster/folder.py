@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from cluster.errors import UnreadableError, UsageError, WordloomError
+from cluster.errors import UnreadableError, UnwritableError, UsageError, WordloomError
 
 REASON = 240  # characters of what a file system says went wrong
 GCS_PATIENCE = 60  # seconds of trying again; left alone it waits for credentials for a quarter of an hour
@@ -210,7 +210,7 @@ class Folder:
     def writer(self, name: str) -> Iterator[HashingWriter]:
         """A new file, in place under `name` once the block ends well; nothing is left of it otherwise.
 
-        Raises WordloomError where the disk is full or may not be written.
+        Raises WordloomError where the disk is full, UnwritableError where it may not be written.
         """
         final = self._full(name)
         parent, _, base = final.rpartition("/")
@@ -228,7 +228,7 @@ class Folder:
         except BaseException as error:
             self._forget(partial)
             if isinstance(error, OSError) and (mended := _mend(error, f"{self.location}/{name}")):
-                raise WordloomError(mended) from error
+                raise mended from error
             if isinstance(error, OSError) and not self.is_local:
                 raise WordloomError(
                     f"Cannot write {f'{self.location}/{name}'!r}: {reason(error)}; check its name and your "
@@ -415,12 +415,16 @@ def settle(path: str | os.PathLike[str]) -> None:
         os.close(descriptor)
 
 
-def _mend(error: OSError, location: str) -> str | None:
-    """The sentence for an error of the disk, None where the error is of another kind."""
+def _mend(error: OSError, location: str) -> WordloomError | None:
+    """The sentence of an error of the disk, None where the error is of another kind."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"No space left while writing {location!r}; free some space and run the same command again."
+        return WordloomError(
+            f"No space left while writing {location!r}; free some space and run the same command again."
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"May not write {location!r}; choose a folder that you may write to."
+        return UnwritableError(f"May not write {location!r}; choose a folder that you may write to.")
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return f"Cannot write {location!r}: a part of its path is a file; choose another folder."
+        return WordloomError(
+            f"Cannot write {location!r}: a part of its path is a file; choose another folder."
+        )
     return None

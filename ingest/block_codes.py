@@ -44,11 +44,18 @@ def words_of(data: bytes) -> Words:
     return np.frombuffer(padded, ">u4").astype(np.uint32)
 
 
+@compiled(WORD, U32, WORD)
+def _bits(words, at):
+    """The 64 bits from `at` on; there are three words."""
+    word, shift, half = at >> np.uint64(5), at & np.uint64(31), np.uint64(32)
+    both = np.uint64(words[word]) << half | np.uint64(words[word + np.uint64(1)])
+    return both << shift | np.uint64(words[word + np.uint64(2)]) >> (half - shift)
+
+
 @compiled(INTEGER, U32, INTEGER, INTEGER)
 def _peek(words, at, count):
-    """`count` bits, 32 at most, at a bit below ``32 * (len(words) - 1)``."""
-    both = np.int64(words[at >> 5]) << 32 | np.int64(words[(at >> 5) + 1])
-    return (both >> (64 - count - (at & 31))) & ((1 << count) - 1)
+    """`count` bits, 1 to 32, at a bit below ``32 * (len(words) - 2)``."""
+    return np.int64(_bits(words, np.uint64(at)) >> np.uint64(64 - count))
 
 
 @compiled(INTEGER, U32, INTEGER, U16, I64, I64, U16, U8, U64, I64)
@@ -137,14 +144,6 @@ def _head(words, bit, lookup, limits, ranks, symbols, selectors, moved, found):
     found[3], found[4] = used, min(groups, SELECTORS)
     # A table that is never filled in is never selected: places in `order` are below `tables`.
     return at
-
-
-@compiled(WORD, U32, WORD)
-def _bits(words, at):
-    """The 64 bits from `at` on; there are three words."""
-    word, shift, half = at >> np.uint64(5), at & np.uint64(31), np.uint64(32)
-    both = np.uint64(words[word]) << half | np.uint64(words[word + np.uint64(1)])
-    return both << shift | np.uint64(words[word + np.uint64(2)]) >> (half - shift)
 
 
 @compiled(TWO_WORDS, WORD, INTEGER, I64, I64, U16, INTEGER)

@@ -5,11 +5,11 @@ A location is a path, ``s3://...``, ``gs://...`` or an http(s) URL; the latter a
 
 from __future__ import annotations
 
-import errno
 import glob
 import hashlib
 import json
 import re
+from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,13 @@ from typing import Any
 import pyarrow.fs as pafs
 
 from cluster.connections import LIMIT
-from cluster.errors import WordloomError
+from cluster.errors import UnwritableError, WordloomError
 from cluster.folder import Folder, filesystem_of, inside, reason
 from cluster.progress import Reporter
 from ingest import web
 from ingest.ranges import RangedFile, WebFile
 from ingest.web import Version
 
-FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 INDEX = re.compile(r"-index\d*\.txt[^/]*$")  # of a multistream archive: no part of a dump
 
 
@@ -179,11 +178,8 @@ class Checksums:
     def write(self) -> None:
         """Keeps what is new, where that may be written: only time is lost by forgetting."""
         if self._changed and self._path is not None:
-            try:
+            with suppress(UnwritableError):
                 Folder(self._path.parent).write_json(self._path.name, self._known)
-            except WordloomError as error:
-                if not (isinstance(error.__cause__, OSError) and error.__cause__.errno in FORBIDDEN):
-                    raise
             self._changed = False
 
     def _state(self, location: str) -> list[int]:

@@ -14,10 +14,6 @@ import pyarrow.compute as pc
 
 from ingest.compiled import I32, I64, INTEGER, NOTHING, READ_EIGHTS, READ_U8, U8, U64, WORD, compiled, eights
 
-BEGINS, ENDS = (
-    1,
-    2,
-)  # bits of what a pair of classes means: a token begins at its second byte, one ends before it
 LEAST = 1 << 14  # places of a table
 WIDE = 3  # words of a place
 SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: Knuth's multiplicative hashing
@@ -32,7 +28,8 @@ Integers = npt.NDArray[np.int64]
 class TokenTable:
     """Grows with what is added.
 
-    `pairs`: (class before << 4 | class) -> BEGINS and ENDS; `fold`: byte -> byte, both 256 bytes.
+    `pairs`: (class before << 4 | class) -> bits, 1 where a token begins at the second byte and 2 where one
+    ends there; `fold`: byte -> byte, both 256 bytes.
     """
 
     def __init__(self, pairs: bytes, fold: bytes) -> None:

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from cluster.artefact import Artefact, Draft, Input, output_file
 from cluster.errors import UsageError, WordloomError
-from cluster.folder import PARTIAL, local_path
+from cluster.folder import PARTIAL, local_path, settle
 from trainers.vectors import KIND, WordVectors, write_vectors
 
 PROJECTOR = "projector"
@@ -161,6 +161,7 @@ def imported(path: str | Path, output: str, kind: str | None = None) -> Artefact
 def _fill(path: Path, pieces: Iterator[bytes]) -> None:
     with path.open("wb", buffering=1 << 20) as stream:
         stream.writelines(pieces)
+    settle(path)
 
 
 def _pieces(vectors: WordVectors, kind: str) -> Iterator[bytes]:

@@ -21,6 +21,7 @@ READ_U8 = types.Array(types.uint8, 1, "C", readonly=True)
 EIGHTS = types.Array(types.uint64, 1, "A", aligned=False)  # what `eights` gives
 READ_EIGHTS = types.Array(types.uint64, 1, "A", readonly=True, aligned=False)
 INTEGER, WORD, NOTHING = types.int64, types.uint64, types.void
+TWO_INTEGERS = types.UniTuple(INTEGER, 2)  # type: ignore[no-untyped-call]
 TWO_WORDS = types.UniTuple(WORD, 2)  # type: ignore[no-untyped-call]
 
 

@@ -34,7 +34,8 @@ import pyarrow.parquet as pq
 from cluster.connections import LIMIT
 from cluster.errors import WordloomError
 from ingest.files import open_file
-from ingest.pages import KEPT, Page
+from ingest.page_form import Page
+from ingest.pages import KEPT
 from ingest.settings import TextSettings
 from ingest.web import Version
 
@@ -300,7 +301,7 @@ class Documents:
             revision_id=0,
             namespace=0,
             title=title,
-            text=text,
+            utf8=text.encode(),
         )
 
     def _object(self, line: bytes) -> tuple[Any, Any, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax.saxutils import escape
 
 SCHEMA = "http://www.mediawiki.org/xml/export-0.11/"
 NAMESPACES = {
@@ -148,7 +148,7 @@ def _page(site: Site, page: ExportPage, number: int) -> str:
     lines = ["  <page>", f"    <title>{_clean(page.full_title)}</title>", f"    <ns>{page.namespace}</ns>"]
     lines.append(f"    <id>{number}</id>")
     if page.redirect is not None:
-        lines.append(f"    <redirect title={quoteattr(page.redirect)} />")
+        lines.append(f'    <redirect title="{_clean(page.redirect)}" />')
     lines += ["    <revision>", f"      <id>{revision}</id>"]
     if page.parent:
         lines.append(f"      <parentid>{revision - 1}</parentid>")

@@ -1,27 +1,30 @@
 """Pages out of the XML of a MediaWiki export, schemas 0.3 to 0.11, hostile ones included.
 
-Only what stands from one ``<page>`` to its ``</page>`` reaches the XML parser, under a root of our own.
-So an export's document type, entities and namespace URI never do; what stands in a page is held to
-libxml2's limits of depth and size (10 MB a text), entities stay unresolved and nothing is fetched. Whole
-pages are parsed a batch at a time and the batch's tree is dropped with it: memory is flat over any number
-of pages, and a page that is not well-formed is dropped alone. (MediaWiki writes ``<`` in text as ``&lt;``
-and neither comments nor CDATA, so ``<page>`` in the bytes is always a page.)
+Most pages have the form that MediaWiki gives them and are read without a parser (`ingest.page_form`). Of the
+others only what stands from one ``<page>`` to its ``</page>`` reaches an XML parser, under a root of ours. So
+an export's document type, entities and namespace URI never do; what stands in a page is held to libxml2's
+limits of depth and size (10 MB a text), entities stay unresolved and nothing is fetched. Whole pages are
+parsed a batch at a time and the batch's tree is dropped with it: memory is flat over any number of pages, and
+a page that is not well-formed is dropped alone. (MediaWiki writes ``<`` in text as ``&lt;`` and neither
+comments nor CDATA, so ``<page>`` in the bytes is always a page.)
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import pairwise
 
 from lxml import etree
 
 from ingest.bzip2 import Loss
+from ingest.page_form import FormReader, Page
 
 KEPT = "kept"
 DROPPED = ("redirect", "namespace", "empty", "deleted", "model", "cut")
-BATCH = 1 << 20  # bytes of XML parsed at once; 0.2 to 8 MB measured the same
+BATCH = (
+    1 << 18
+)  # bytes of XML parsed at once; 0.2 to 8 MB measured the same, and the form is looked for behind
 PORTION = 1 << 18  # bytes looked at together at least
 LARGE_PAGE = 8 << 20  # from here on a page's older revisions are let go while it is still being read
 LARGEST_PAGE = 64 << 20  # a page of one revision is never larger; what is, is hostile
@@ -42,29 +45,6 @@ _REDIRECT_WORDS = (
     "넘겨주기 تحويل تغییرمسیر הפניה เปลี่ยนทาง अनुप्रेषित"
 )
 _REDIRECT = re.compile(rf"\s*#(?:{'|'.join(_REDIRECT_WORDS.split())})\s*:?\s*\[\[([^\]|#]+)", re.IGNORECASE)
-
-
-@dataclass(slots=True)
-class Page:
-    """One page with its latest revision.
-
-    `namespace` is 0 for articles. `text` is the wiki markup. `redirect` is the title that a redirect
-    leads to (perhaps empty), None for any other page. `size` is the bytes that it takes in its source: of an
-    export the XML from ``<page`` to ``</page>``. `model` is the content model (``wikitext``), and
-    `deleted` says that the text was hidden from the public. `held_out` says whether models train on it where
-    the hash of its id does not decide that (see `ingest.shards.held_out`).
-    """
-
-    page_id: int
-    revision_id: int
-    namespace: int
-    title: str
-    text: str
-    redirect: str | None = None
-    model: str = "wikitext"
-    deleted: bool = False
-    held_out: bool | None = None
-    size: int = field(default=0, compare=False)
 
 
 class PageReader:
@@ -99,6 +79,7 @@ class PageReader:
         self._chunks = chunks
         self._namespaces = frozenset(namespaces)
         self._prefixes = {prefix.casefold(): number for prefix, number in (prefixes or {}).items()}
+        self._form = FormReader()
         self._parser = etree.XMLParser(
             resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True
         )
@@ -144,6 +125,12 @@ class PageReader:
         view = memoryview(xml)
         begin = 0
         while begin < stop:
+            found = self._form.read(xml, begin)
+            if found is not None:
+                page, begin = found
+                self.seen += 1
+                yield from self._if_kept(page)
+                continue
             end = xml.rfind(_CLOSE, begin, min(begin + BATCH, stop))
             end = (end if end >= 0 else xml.index(_CLOSE, begin)) + len(_CLOSE)
             batch, begin = b"".join((_ROOT, view[begin:end], _ROOT_END)), end
@@ -199,14 +186,18 @@ class PageReader:
             size = ruler.measured() + self._taken()
             self._drop_cut(element.findtext("title") or "", f"its ids cannot be read ({error})", size)
             return
-        page.size = size = ruler.measured(len(page.text)) + self._taken()
+        page.size = ruler.measured(len(page.utf8)) + self._taken()
+        yield from self._if_kept(page)
+
+    def _if_kept(self, page: Page) -> Iterator[Page]:
+        """The page, if it is kept; counted as kept or dropped."""
         reason = self._reason(page)
         if reason is None:
             self.kept += 1
-            self.sizes[KEPT] += size
+            self.sizes[KEPT] += page.size
             yield page
             return
-        self._drop(reason, size)
+        self._drop(reason, page.size)
         if reason == "redirect":
             self.redirects.append((page.title, page.redirect or ""))
 
@@ -219,7 +210,7 @@ class PageReader:
             return "deleted"
         if page.model != "wikitext":
             return "model"
-        return None if page.text and not page.text.isspace() else "empty"
+        return "empty" if page.blank else None
 
     def _page(self, element: etree._Element) -> Page:
         """Raises ValueError for a page without a readable id."""
@@ -257,7 +248,7 @@ class PageReader:
             revision_id=_id(revision),
             namespace=int(namespace) if namespace is not None else self._namespace_of(title),
             title=title,
-            text=text,
+            utf8=text.encode(),
             redirect=redirect,
             model=model,
             deleted=deleted,

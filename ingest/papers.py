@@ -18,7 +18,7 @@ from cluster.errors import WordloomError
 from ingest.arxiv import Abstract, Harvest, Query, distinct, normalised_id
 from ingest.documents import DAMAGE, chunks_of, compression_of, lines_of, page_number
 from ingest.files import open_file
-from ingest.pages import Page
+from ingest.page_form import Page
 
 HEAD = 16  # bytes that tell a compression
 # What a row of a file may call its text and its date, in the order in which they are looked for.
@@ -120,7 +120,7 @@ class PaperPages:
                 revision_id=0,
                 namespace=0,
                 title=each.title,
-                text=each.text,
+                utf8=each.text.encode(),
                 held_out=number >= self._split.held_out,
             )
 

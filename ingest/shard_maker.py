@@ -15,7 +15,8 @@ from ingest import bzip2
 from ingest.documents import Documents, DocumentSplit
 from ingest.ledger import SplitRecord, note
 from ingest.markup import Stripper
-from ingest.pages import KEPT, Page, PageReader
+from ingest.page_form import Page, characters
+from ingest.pages import KEPT, PageReader
 from ingest.papers import PaperSplit
 from ingest.settings import IngestSettings
 from ingest.shards import write_shard
@@ -87,16 +88,16 @@ class ShardMaker:
         heard = time.monotonic()
         emptied = emptied_bytes = 0
         for page in reader:
-            text, categories = page.text, None
+            text, categories = page.utf8, None
             if stripper is not None:
-                stripped = stripper.strip(text)
-                text, categories = stripped.text, stripped.categories
+                stripped = stripper.strip(page.text)
+                text, categories = stripped.text.encode(), stripped.categories
                 if not text:  # nothing but templates, tables and the like
                     emptied += 1
                     emptied_bytes += page.size
                     continue
             batch.add(page, text, categories)
-            if batch.characters >= SHARD_CHARACTERS or len(batch.pages) >= SHARD_PAGES:
+            if batch.size >= SHARD_CHARACTERS or len(batch.pages) >= SHARD_PAGES:
                 self._write(batch, record)
                 batch = _Batch()
             if advance is not None and time.monotonic() - heard >= PROGRESS_SECONDS:
@@ -135,7 +136,7 @@ class ShardMaker:
             page_ids=[page.page_id for page in batch.pages],
             revision_ids=[page.revision_id for page in batch.pages],
             titles=[page.title for page in batch.pages],
-            characters=[len(text) for text in batch.texts],
+            characters=batch.characters,
             tokens=tokens,
             texts=batch.texts if self._settings.text else None,
             categories=batch.categories if self._settings.markup == "strip" else None,
@@ -151,21 +152,23 @@ class _Batch:
 
     def __init__(self) -> None:
         self.pages: list[Page] = []
-        self.texts: list[str] = []
+        self.texts: list[bytes] = []  # UTF-8
         self.categories: list[list[str]] = []
-        self.characters = 0
+        self.characters: list[int] = []
+        self.size = 0  # all characters
 
     @property
     def marked(self) -> bool:
         """Whether the pages say themselves which of them are held out."""
         return any(page.held_out is not None for page in self.pages)
 
-    def add(self, page: Page, text: str, categories: list[str] | None) -> None:
-        page.text = ""  # the wikitext is not needed any more
+    def add(self, page: Page, text: bytes, categories: list[str] | None) -> None:
+        page.utf8 = b""  # the wikitext is not needed any more
         self.pages.append(page)
         self.texts.append(text)
         self.categories.append(categories or [])
-        self.characters += len(text)
+        self.characters.append(characters(text))
+        self.size += self.characters[-1]
 
 
 class _ExportPages(PageReader):

@@ -106,7 +106,7 @@ def write_shard(
     titles: Sequence[str],
     characters: Sequence[int],
     tokens: Tokens,
-    texts: Sequence[str] | None,
+    texts: Sequence[str | bytes] | None,
     categories: Sequence[Sequence[str]] | None,
     marks: Sequence[bool] | None = None,
 ) -> tuple[FileRecord, ShardCounts]:

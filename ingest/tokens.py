@@ -116,9 +116,9 @@ class Tokeniser:
         """The tokens of one text."""
         return self.encode([text]).strings()
 
-    def encode(self, texts: Sequence[str]) -> Tokens:
-        """The tokens of the texts, in order, with one dictionary over all of them. Raises UsageError for one
-        text in place of a list."""
+    def encode(self, texts: Sequence[str | bytes]) -> Tokens:
+        """The tokens of the texts (bytes are UTF-8), in order, with one dictionary over all of them. Raises
+        UsageError for one text in place of a list."""
         table = self.table()
         indices, offsets = self.add(table, texts)
         dictionary = table.dictionary()
@@ -133,11 +133,11 @@ class Tokeniser:
         return TokenTable(_REFERENCE_PAIRS if self._reference else _PAIRS, self._fold)
 
     def add(
-        self, table: TokenTable, texts: Iterable[str]
+        self, table: TokenTable, texts: Iterable[str | bytes]
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        """The texts' tokens as entries of a table of ours, which grows by those that are new, and where each
-        text ends: int32[n] and int64[texts + 1]. The table holds words before they are `normal`. Raises
-        UsageError for one text in place of a list."""
+        """The texts' tokens (bytes are UTF-8) as entries of a table of ours, which grows by those that are new,
+        and where each text ends: int32[n] and int64[texts + 1]. The table holds words before they are `normal`.
+        Raises UsageError for one text in place of a list."""
         refuse_one(texts, "text")
         numbers, lengths = [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
         for batch in _batches(texts):
@@ -195,9 +195,9 @@ class Tokeniser:
         return word if any(map(str.isspace, normal)) else normal
 
 
-def refuse_one(given: Iterable[str], noun: str) -> None:
+def refuse_one(given: Iterable[str | bytes], noun: str) -> None:
     """Raises UsageError for one string where a list of them is due: its letters would be taken for them."""
-    if isinstance(given, str):
+    if isinstance(given, str | bytes):
         raise UsageError(f"The {noun}s are one {noun}, {given[:40]!r}; give a list, [{noun}].")
 
 
@@ -209,12 +209,12 @@ def _normalize(form: str, word: str) -> str:
     return unicodedata.normalize("NFKC" if form == "NFKC" else "NFC", word)
 
 
-def _batches(texts: Iterable[str]) -> Iterable[list[bytes]]:
+def _batches(texts: Iterable[str | bytes]) -> Iterable[list[bytes]]:
     batch: list[bytes] = []
     size = 0
     for text in texts:
         # A lone surrogate is no error here: it is in no class, so it is in no token.
-        batch.append(text.encode("utf-8", "surrogatepass"))
+        batch.append(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
         size += len(batch[-1]) + 1
         if size >= BATCH_BYTES:
             yield batch

@@ -63,6 +63,7 @@ def varied_pages(size: int, seed: int) -> Iterator[bytes]:
         before = (
             f"<page>\n  <title>P {number}</title>\n  <ns>{namespace}</ns>\n  <id>{number}</id>{mark}\n"
             f"  <revision>\n  <id>7{number}</id>\n  <timestamp>2026-01-01T01:02:03Z</timestamp>\n"
+            '  <contributor deleted="deleted" />\n'
             f"  <model>{'css' if kind == 'css' else 'wikitext'}</model>\n"
         ).encode()
         attribute, text = "", b""

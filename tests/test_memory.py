@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -56,3 +59,32 @@ def test_work_hears_of_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with memory.watched(say):
         assert told.wait(10)
     assert len(heard) == 1
+
+
+FAULTS = """
+import resource, sys
+from cluster import memory
+assert "keep" not in sys.argv or memory.keep_freed()
+def taken():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    held = [b"x" * (1 << 20) for _ in range(64)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+taken()
+print(taken())
+"""
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="only glibc keeps what is freed when it is told to"
+)
+def test_a_worker_keeps_what_it_frees_and_need_not_take_it_anew() -> None:
+    new, kept = (
+        int(subprocess.run([sys.executable, "-c", FAULTS, *words], capture_output=True, check=True).stdout)
+        for words in ((), ("keep",))
+    )
+    assert kept < new / 10, (new, kept)
+
+
+def test_a_system_without_the_setting_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: object())
+    assert memory.keep_freed() is False

@@ -41,7 +41,7 @@ def reader(xml: str | Iterable[bytes | Loss], **options: object) -> tuple[PageRe
 
 def test_a_page_has_its_ids_title_text_and_namespace() -> None:
     _, kept = reader(page(12, "Ein <b>Überblick</b> &c.\n\nMehr."))
-    assert kept == [Page(12, 112, 0, "Title 12", "Ein <b>Überblick</b> &c.\n\nMehr.")]
+    assert kept == [Page(12, 112, 0, "Title 12", "Ein <b>Überblick</b> &c.\n\nMehr.".encode())]
 
 
 def test_every_dropped_page_is_counted_by_its_reason() -> None:
@@ -348,7 +348,7 @@ def test_every_version_of_the_schema_says_the_same(version: str) -> None:
         + "</mediawiki>"
     )
     made, kept = reader(xml, prefixes={} if namespace else {"Talk": 1})
-    assert kept == [Page(1, 51, 0, "One", "A <b>.")]
+    assert kept == [Page(1, 51, 0, "One", b"A <b>.")]
     assert made.redirects == [("Two", "One")] and made.dropped["namespace"] == 1 and made.seen == 3
 
 

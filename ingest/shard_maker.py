@@ -15,7 +15,7 @@ from ingest import bzip2
 from ingest.documents import Documents, DocumentSplit
 from ingest.ledger import SplitRecord, note
 from ingest.markup import Stripper
-from ingest.page_form import Page, characters
+from ingest.page_form import FormReader, Page, characters
 from ingest.pages import KEPT, PageReader
 from ingest.papers import PaperSplit
 from ingest.settings import IngestSettings
@@ -75,6 +75,7 @@ class ShardMaker:
         # At a worker's start, where imports belong, and not within its first split: compiled code is loaded
         # (0.5 s of CPU), and pyarrow imports pandas with its first array (0.13 s).
         bzip2.decoder()
+        FormReader()
         run_of(self._tokeniser.encode(["a"]))
 
     def make(self, split: AnySplit, advance: Advance | None = None) -> SplitRecord:

@@ -135,9 +135,9 @@ class Tokeniser:
     def add(
         self, table: TokenTable, texts: Iterable[str | bytes]
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        """The texts' tokens (bytes are UTF-8) as entries of a table of ours, which grows by those that are new,
-        and where each text ends: int32[n] and int64[texts + 1]. The table holds words before they are `normal`.
-        Raises UsageError for one text in place of a list."""
+        """The texts' tokens (bytes are UTF-8) as entries of a table of ours, which grows by those that are
+        new, and where each text ends: int32[n] and int64[texts + 1]. The table holds words before they are
+        `normal`. Raises UsageError for one text in place of a list."""
         refuse_one(texts, "text")
         numbers, lengths = [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
         for batch in _batches(texts):

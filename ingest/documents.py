@@ -6,7 +6,7 @@ begin in it, so what all splits give, one after the other, is what a serial read
 - a **line**, of text or of JSON, belongs to the part in which its first byte lies;
 - a **paragraph** to the part in which the last blank line before it begins (the first one to the first);
 - a **file** read as one document is cut behind the first line end (else white space) at or behind every
-  `PIECE` bytes, so that a corpus in one file of 10 GB is read in flat memory and by many workers;
+  `rows.PIECE` bytes, so that a corpus in one file of 10 GB is read in flat memory and by many workers;
 - of Parquet, a part is some row groups. What is compressed cannot be entered in the middle: one part.
 
 Every row is kept or dropped for a reason (`DROPPED`), and the first places of each reason are named. A
@@ -16,15 +16,10 @@ splits: its id, or its file's place in the source and its offset there.
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import hashlib
-import io
 import json
-import lzma
 import re
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,31 +28,20 @@ import pyarrow.parquet as pq
 
 from cluster.connections import LIMIT
 from cluster.errors import WordloomError
+from ingest.content import BOM, DAMAGE, NamedStream, chunks_of
 from ingest.files import open_file
 from ingest.page_form import Page
 from ingest.pages import KEPT
+from ingest.rows import PIECE, lines_of, paragraphs_of, pieces_of
 from ingest.settings import TextSettings
 from ingest.web import Version
 
 # malformed: no JSON object; missing: no such column, or null; type: no string; encoding: no UTF-8;
-# oversize: a row beyond LARGEST; damaged: rows of a row group that cannot be read.
+# oversize: a row beyond `rows.LARGEST`; damaged: rows of a row group that cannot be read.
 DROPPED = ("malformed", "missing", "type", "encoding", "empty", "oversize", "damaged")
-PIECE = 8 << 20  # bytes; hardly a book is longer
-WINDOW = 1 << 16  # bytes in which a line end is looked for before a file is cut at white space
-LARGEST = 64 << 20  # bytes of one row of lines or JSON
-CHUNK = 1 << 20
-STEP = 1 << 14  # bytes unpacked at once
 BATCH = 1024  # rows of Parquet in memory at once
 NAMED = 3  # places that are named for each reason
-BOM = b"\xef\xbb\xbf"
 
-COMPRESSIONS = (
-    (b"\x1f\x8b", "gzip"),
-    (b"BZh", "bzip2"),
-    (b"\xfd7zXZ\0", "xz"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
-)
-DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
 STRINGS = (  # the types of Arrow that hold text
     pa.types.is_string,
     pa.types.is_large_string,
@@ -65,7 +49,6 @@ STRINGS = (  # the types of Arrow that hold text
     pa.types.is_binary,
     pa.types.is_large_binary,
 )
-_SPACE = re.compile(rb"[ \t\r\f\v]")
 
 
 @dataclass(frozen=True)
@@ -206,7 +189,7 @@ class Documents:
         chunks = self._chunks(stream, part)
         rows: Iterator[tuple[int, bytes | None]]
         if whole:
-            rows = _pieces(chunks, part.start)
+            rows = pieces_of(chunks, part.start)
             if not part.size:
                 rows = iter([(0, b"")])  # an empty file is an empty document
         else:
@@ -216,7 +199,7 @@ class Documents:
         paragraphs = part.format == "text" and self._reading.documents == "paragraph"
         stop = None if part.compression else max(part.stop, 1)
         if paragraphs:
-            rows, stop = _paragraphs(rows, part.start, stop), None
+            rows, stop = paragraphs_of(rows, part.start, stop), None
         for number, (offset, row) in enumerate(rows, 1):
             if stop is not None and offset >= stop:
                 return
@@ -234,7 +217,7 @@ class Documents:
 
     def _parquet(self, stream: Any, part: Part) -> Iterator[tuple[str, int, Any]]:
         # A local file is read by Arrow itself; one that lies elsewhere must not fail like a damaged one.
-        source = stream if isinstance(stream, pa.NativeFile) else _Raw(stream, part.location)
+        source = stream if isinstance(stream, pa.NativeFile) else NamedStream(stream, part.location)
         try:
             file = pq.ParquetFile(source)
         except DAMAGE as error:
@@ -366,147 +349,3 @@ def _values(batch: pa.RecordBatch, name: str, there: set[str]) -> list[Any]:
         column = pa.nulls(batch.num_rows)
     values: list[Any] = column.to_pylist()
     return values
-
-
-# Bytes to rows
-
-
-class _Raw(io.RawIOBase):
-    """A stream whose failures are told from damage to what it holds. Raises WordloomError for them."""
-
-    def __init__(self, stream: Any, location: str) -> None:
-        self._stream = stream
-        self._location = location
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, place: int, whence: int = 0) -> int:
-        self._stream.seek(place, whence)
-        return int(self._stream.tell())
-
-    def tell(self) -> int:
-        return int(self._stream.tell())
-
-    def read(self, size: int = -1) -> bytes:
-        try:
-            return bytes(self._stream.read(size if size >= 0 else None))
-        except OSError as error:
-            raise WordloomError(f"Cannot read {self._location!r}: {error}; run the command again.") from error
-
-
-def compression_of(head: bytes) -> str:
-    """The compression that a file's first bytes tell: ``gzip``, ``bzip2``, ``xz``, ``zstd`` or empty."""
-    return next((name for magic, name in COMPRESSIONS if head.startswith(magic)), "")
-
-
-def opened(stream: Any, location: str, compression: str) -> Any:
-    """A reader of the content of a stream; several compressed ones one after the other are one."""
-    raw = _Raw(stream, location)
-    openers: dict[str, Callable[[Any], Any]] = {
-        "gzip": lambda raw: gzip.GzipFile(fileobj=raw),
-        "bzip2": bz2.BZ2File,
-        "xz": lzma.LZMAFile,
-        "zstd": lambda raw: pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd"),
-    }
-    return openers[compression](raw) if compression else raw
-
-
-def chunks_of(stream: Any, location: str, compression: str) -> Iterator[bytes]:
-    """The content of a stream, in chunks of any size. Raises one of DAMAGE behind the last that can be read:
-    a large `read` would lose with the damage all that it had read before."""
-    content = opened(stream, location, compression)
-    # Of gzip, bzip2 and xz `read1` gives what one step has unpacked; zstd's reader fills what is asked for.
-    read, size = (content.read1, STEP) if compression else (content.read, CHUNK)
-    while data := read(size):
-        yield bytes(data)
-
-
-def lines_of(chunks: Iterable[bytes], at: int) -> Iterator[tuple[int, bytes | None]]:
-    """Each line with the offset of its first byte, `at` being the first of all; None for one too long."""
-    rest: list[bytes] = []
-    begin, length = at, 0
-    for chunk in chunks:
-        first, *others = chunk.split(b"\n")
-        rest.append(first)
-        length += len(first)
-        if not others:
-            if length > LARGEST:
-                rest = []  # goes on being measured, not kept
-            continue
-        yield begin, b"".join(rest) if length <= LARGEST else None
-        begin += length + 1
-        for line in others[:-1]:
-            yield begin, line
-            begin += len(line) + 1
-        rest, length = [others[-1]], len(others[-1])
-    if length:
-        yield begin, b"".join(rest) if length <= LARGEST else None
-
-
-def _paragraphs(
-    lines: Iterable[tuple[int, bytes | None]], start: int, stop: int | None
-) -> Iterator[tuple[int, bytes | None]]:
-    """Lines joined to paragraphs: those whose last blank line before them begins in [start, stop)."""
-    mine = start == 0
-    begin, size = 0, 0
-    paragraph: list[bytes] = []
-    whole = True
-    for offset, line in lines:
-        if line is not None and not line.strip():
-            if mine and size:
-                yield begin, b"\n".join(paragraph) if whole else None
-            paragraph, size, whole = [], 0, True
-            mine = True
-            if stop is not None and offset >= stop:
-                return
-            continue
-        if not mine:
-            continue
-        begin = begin if size else offset
-        size += 1 + (len(line) if line is not None else LARGEST)
-        whole = whole and line is not None and size <= LARGEST
-        if whole and line is not None:
-            paragraph.append(line)
-        else:
-            paragraph = []
-    if mine and size:
-        yield begin, b"\n".join(paragraph) if whole else None
-
-
-def _pieces(chunks: Iterable[bytes], start: int) -> Iterator[tuple[int, bytes | None]]:
-    """A file's pieces from the one that begins at or behind `start` on, a multiple of PIECE; each with
-    the multiple that it begins with.
-    """
-    data = bytearray()
-    at = start  # of the first byte in data
-    edge = start or PIECE  # where the next cut is looked for
-    begun = not start
-    for chunk in chunks:
-        data += chunk
-        while at + len(data) >= edge + WINDOW:
-            cut = edge - at + _cut(bytes(data[edge - at : edge - at + WINDOW]))
-            if begun:
-                yield edge - PIECE, bytes(data[:cut])
-            del data[:cut]
-            at, edge, begun = at + cut, edge + PIECE, True
-    if at + len(data) > edge:
-        cut = edge - at + _cut(bytes(data[edge - at :]))
-        if begun:
-            yield edge - PIECE, bytes(data[:cut])
-        del data[:cut]
-        edge, begun = edge + PIECE, True
-    if begun and data:
-        yield edge - PIECE, bytes(data)
-
-
-def _cut(window: bytes) -> int:
-    """Where a file may be cut: behind a line end, else behind white space, else between two characters."""
-    if (end := window.find(b"\n")) >= 0:
-        return end + 1
-    if (space := _SPACE.search(window)) is not None:
-        return space.end()
-    return next((place for place, byte in enumerate(window[:4]) if byte & 0xC0 != 0x80), 0)

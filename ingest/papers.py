@@ -16,9 +16,11 @@ from typing import Any
 from cluster.artefact import Input
 from cluster.errors import WordloomError
 from ingest.arxiv import Abstract, Harvest, Query, distinct, normalised_id
-from ingest.documents import DAMAGE, chunks_of, compression_of, lines_of, page_number
+from ingest.content import DAMAGE, chunks_of, compression_of
+from ingest.documents import page_number
 from ingest.files import open_file
 from ingest.page_form import Page
+from ingest.rows import lines_of
 
 HEAD = 16  # bytes that tell a compression
 # What a row of a file may call its text and its date, in the order in which they are looked for.

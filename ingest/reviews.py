@@ -24,7 +24,7 @@ from cluster.errors import WordloomError
 from cluster.folder import Folder
 from cluster.progress import Reporter
 from ingest import sequence_corpus
-from ingest.documents import DAMAGE
+from ingest.content import DAMAGE
 from ingest.sequence_corpus import LabelledSequence, SequenceWriter, draft_of
 from ingest.settings import SequencesSettings
 from ingest.source_file import SourceFile

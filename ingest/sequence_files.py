@@ -38,7 +38,7 @@ from cluster.errors import WordloomError
 from cluster.folder import Folder
 from cluster.progress import Reporter
 from ingest import sequence_corpus
-from ingest.documents import BOM, DAMAGE
+from ingest.content import BOM, DAMAGE
 from ingest.sequence_corpus import (
     SPLITS,
     TRAIN,

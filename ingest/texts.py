@@ -24,10 +24,12 @@ from cluster.connections import LIMIT
 from cluster.errors import UsageError, WordloomError
 from cluster.folder import Folder, filesystem_of
 from cluster.progress import Reporter
-from ingest.documents import BOM, DAMAGE, PIECE, STRINGS, DocumentSplit, Part, chunks_of, compression_of
+from ingest.content import BOM, DAMAGE, chunks_of, compression_of
+from ingest.documents import STRINGS, DocumentSplit, Part
 from ingest.download import Part as Remote
 from ingest.download import kept, stored
 from ingest.files import Checksums, found, info, open_file, version_of
+from ingest.rows import PIECE
 from ingest.settings import TextSettings
 from ingest.web import Version, is_web, without_query
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.errors import UsageError, WordloomError
-from ingest import documents, texts
+from ingest import documents, rows, texts
 from ingest.documents import Documents, page_number
 from ingest.pages import Page
 from ingest.settings import TextSettings
@@ -149,10 +149,11 @@ def test_a_long_file_is_cut_in_the_same_places_whatever_the_splits(
         for module, name, value in (
             (documents, "PIECE", 64),
             (texts, "PIECE", 64),
-            (documents, "WINDOW", 16),
+            (rows, "PIECE", 64),
+            (rows, "WINDOW", 16),
         ):
             patched.setattr(module, name, value)
-        patched.setattr(documents, "CHUNK", 7)
+        patched.setattr("ingest.content.CHUNK", 7)
         corpus = located(source)
         pages, readers = read(corpus, split_bytes)
         assert pages == read(corpus, 1 << 30)[0]
@@ -230,8 +231,8 @@ def test_a_damaged_row_group_costs_its_rows_and_no_other(tmp_path: Path) -> None
 
 
 def test_a_line_beyond_all_size_is_dropped_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "LARGEST", 50)
-    monkeypatch.setattr(documents, "CHUNK", 8)
+    monkeypatch.setattr(rows, "LARGEST", 50)
+    monkeypatch.setattr("ingest.content.CHUNK", 8)
     (tmp_path / "a.txt").write_text("one\n" + "x" * 200 + "\ntwo\n\nthree\n" + "y" * 60 + "\nfour\n\nend")
     pages, (reader,) = read(located(tmp_path / "a.txt", documents="line"))
     assert [page.text for page in pages] == ["one", "two", "three", "four", "end"]

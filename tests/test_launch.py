@@ -15,10 +15,9 @@ from cluster.folder import Folder
 from cluster.progress import Reporter
 from tests.test_loop import Ears, timeless
 from tests.toy_learner import ToyLearner
+from trainers.board import Board, Seen
 from trainers.group import LocalGroup
 from trainers.launch import (
-    Board,
-    Seen,
     TrainingJob,
     _raise_for,
     _scaling,

@@ -22,7 +22,7 @@ from cluster.errors import WordloomError
 from cluster.folder import Folder
 from cluster.progress import Reporter
 from ingest import sequence_corpus
-from ingest.content import DAMAGE
+from ingest.content import BOM, DAMAGE
 from ingest.sequence_corpus import LabelledSequence, SequenceWriter, draft_of
 from ingest.settings import SequencesSettings
 from ingest.source_file import SourceFile
@@ -166,8 +166,10 @@ def read_lines(stream: BinaryIO, name: str) -> Iterator[bytes]:
     stream.seek(0)
     content: Any = gzip.GzipFile(fileobj=stream) if packed else io.BufferedReader(cast(Any, stream))
     try:
-        while line := content.readline(LONGEST_LINE):
+        line = content.readline(LONGEST_LINE).removeprefix(BOM)
+        while line:
             yield line
+            line = content.readline(LONGEST_LINE)
     except DAMAGE as error:
         raise WordloomError(f"{name!r} is damaged or cut ({error}); fetch it again.") from error
 

@@ -177,12 +177,12 @@ class SequenceRows:
         for batch in file.iter_batches(1024, columns=wanted):
             try:
                 rows: list[Any] = batch.to_pylist()
-            except UnicodeDecodeError:  # Parquet's strings are not always UTF-8
+            except (ValueError, OverflowError):  # strings that are no UTF-8, dates that Python lacks
                 rows = [_readable(batch.slice(at, 1)) for at in range(batch.num_rows)]
             for row in rows:
                 number += 1
-                if row is None:
-                    yield number, "is no UTF-8"
+                if isinstance(row, str):
+                    yield number, row
                 else:
                     yield number, {name: row.get(column) for name, column in names.items()}
 
@@ -331,12 +331,14 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _readable(row: pa.RecordBatch) -> dict[str, Any] | None:
-    """The one row of a batch, None where a string of it is no UTF-8."""
+def _readable(row: pa.RecordBatch) -> dict[str, Any] | str:
+    """The one row of a batch, or what of it Python cannot hold."""
     try:
         return dict(row.to_pylist()[0])
     except UnicodeDecodeError:
-        return None
+        return "is no UTF-8"
+    except (ValueError, OverflowError) as error:
+        return f"holds what is beyond Python ({error})"
 
 
 def _csv_rows(lines: Iterable[tuple[int, str]], delimiter: str) -> Iterator[tuple[int, list[str] | str]]:

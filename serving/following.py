@@ -61,6 +61,8 @@ class Following:
             self._reporter.say(str(error))
 
     def _follow(self, kind: str, version: str) -> None:
+        from ray.exceptions import RayError  # loaded by whoever serves
+
         from serving import deployments
 
         try:
@@ -70,7 +72,7 @@ class Following:
                 self.served = deployments.switch(self.served, found)
                 self._reporter.say(f"Now served: {models.names(self.served.models)}")
             self._followed[kind] = version
-        except (WordloomError, OSError) as error:
+        except (WordloomError, OSError, RayError) as error:
             self._again[kind, version] = time.monotonic() + RETRY_SECONDS
             self._reporter.say(str(error))
 

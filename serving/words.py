@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from serving.batching import Batcher
 from serving.nearest import QUESTIONS, Question, nearest
 from trainers.vectors import KIND, WordVectors
 from trainers.word_map import plane
+
+LOG = logging.getLogger(__name__)
 
 SUGGESTIONS = 5
 ALPHABET_WORDS = 5_000  # the commonest words, whose letters spelling suggestions are tried with
@@ -172,19 +175,21 @@ class Words:
 
 
 def tokeniser_of(artefact: Artefact) -> Tokeniser:
-    """How the corpus was cut into words that these vectors were made from; the default where it is gone."""
+    """How the corpus was cut into words that these vectors were made from; the default, which the log says,
+    where it is gone."""
     made_from = artefact.manifest.inputs.get("corpus")
     if made_from is None:
         return Tokeniser()
     try:
         corpus = Artefact.open(made_from.location)
         if corpus.identity != made_from.identity:
-            return Tokeniser()
+            raise WordloomError("another corpus lies there by now")
         settings = corpus.manifest.settings
         return Tokeniser(
             settings["tokeniser"], lower_case=settings["lower_case"], normalise=settings["normalise"]
         )
-    except (WordloomError, OSError, KeyError):
+    except (WordloomError, OSError, KeyError) as error:
+        LOG.warning("the corpus %r is not to be read (%s): the default tokeniser", made_from.location, error)
         return Tokeniser()
 
 

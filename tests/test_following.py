@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from ray.exceptions import ActorDiedError
 
 from cluster.artefact import Artefact
 from cluster.errors import WordloomError
@@ -108,6 +110,21 @@ def test_a_new_kind_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert server.noted() == {text.identity}
     server.look(vectors=[vectors])
     assert server.noted() == {text.identity, vectors.identity}
+
+
+def test_a_controller_of_serve_that_dies_within_a_promotion_ends_no_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = of(tmp_path, VECTORS, 1)
+    server = Server(tmp_path, monkeypatch)
+    new = of(tmp_path, VECTORS, 2)
+    with monkeypatch.context() as patched:
+        patched.setattr(deployments, "switch", Mock(side_effect=ActorDiedError()))
+        server.look(vectors=[old, new])
+    assert server.held(VECTORS) == old.identity and "died" in server.said.getvalue()
+    server.now += following.RETRY_SECONDS
+    server.look()
+    assert server.held(VECTORS) == new.identity
 
 
 def test_a_version_that_does_not_come_up_holds_no_other_up_and_is_tried_again_later(

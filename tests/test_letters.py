@@ -90,6 +90,7 @@ def test_gzip_and_plain_files_are_read_and_a_cut_one_is_said() -> None:
     packed = gzip.compress(content)
     assert b"".join(read_lines(io.BytesIO(packed), "x")) == content
     assert b"".join(read_lines(io.BytesIO(content), "x")) == content
+    assert b"".join(read_lines(io.BytesIO(b"\xef\xbb\xbf" + content), "x")) == content
     with pytest.raises(WordloomError, match="damaged or cut"):
         list(read_lines(io.BytesIO(packed[:-20]), "x"))
 

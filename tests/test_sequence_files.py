@@ -14,7 +14,7 @@ import pytest
 from cluster.errors import WordloomError
 from cluster.progress import Reporter
 from ingest.sequence_corpus import SequenceCorpus
-from ingest.sequence_files import ingest_sequence_files
+from ingest.sequence_files import SequenceRows, ingest_sequence_files
 from ingest.settings import SequenceColumns, SequencesSettings
 from ingest.source_file import locate
 
@@ -188,6 +188,15 @@ def test_a_row_of_parquet_that_is_no_utf8_is_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": texts, "label": ["x", "y", "x"]}), tmp_path / "a.parquet")
     corpus = ingested(tmp_path / "a.parquet", malformed=0.5)
     assert corpus.counts["sequences"] == 2 and "row 2 is no UTF-8" in corpus.counts["losses"][0]
+
+
+def test_a_row_of_parquet_with_a_date_beyond_python_is_named(tmp_path: Path) -> None:
+    labels = pa.array([0, 2_000_000_000, 1], pa.int32()).cast(pa.date32())
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "label": labels}), tmp_path / "a.parquet")
+    with (tmp_path / "a.parquet").open("rb") as stream:
+        rows = SequenceRows(stream, "a.parquet", SequenceColumns())
+        assert not list(rows)  # a date is no label either
+    assert "row 2 holds what is beyond Python" in rows.sentences()[0]
 
 
 def test_spaces_of_other_scripts_and_signs_for_lost_characters_are_text(tmp_path: Path) -> None:

@@ -140,6 +140,9 @@ def test_a_file_and_standard_input_are_scored_as_they_are(
     assert found == said(capsys, "score", "--model", place, "--text", content)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
     assert found == said(capsys, "score", "--model", place, "--input", "-")
+    monkeypatch.setattr(sys, "stdin", None)
+    assert wordloom.main(["score", "--model", place, "--input", "-"]) == 2
+    assert "The standard input is closed" in capsys.readouterr().err
 
 
 def test_an_empty_text_has_no_bits(place: str, capsys: pytest.CaptureFixture[str]) -> None:

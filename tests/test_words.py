@@ -81,3 +81,9 @@ def test_serving_words_imports_no_tensorflow() -> None:
     )
     root = Path(__file__).resolve().parent.parent
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True, timeout=120)
+
+
+def test_that_the_corpus_is_gone_is_said_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    words = Words.open(publish_vectors(tmp_path / "vectors").location)
+    assert words.tokeniser.name == "unicode"
+    assert "the corpus 'nowhere' is not to be read" in caplog.text

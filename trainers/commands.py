@@ -448,8 +448,11 @@ def _input(name: str) -> str:
     from cluster.errors import UsageError, WordloomError
 
     try:
-        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-        return data.decode()
+        if name != "-":
+            return Path(name).read_bytes().decode()
+        if sys.stdin is None:
+            raise UsageError("The standard input is closed; give --input a file's name, or --text.")
+        return sys.stdin.buffer.read().decode()
     except OSError as error:
         raise UsageError(f"Cannot read {name!r} ({error.strerror}); check --input.") from error
     except UnicodeDecodeError as error:

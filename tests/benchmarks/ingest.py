@@ -9,10 +9,10 @@ median over the rounds of what stood side by side in a round. What cannot be mea
 - `cpu_ratio_to_bz2`: ingest (reference tokens, markup kept, no text) over `bz2` decompressing the same file;
   `cpu_ratio_to_bz2_with_text`: the same with the text in the shards;
 - `speedup_over_plain`: CPU of the code that one writes first (`straightforward`) over that of ingest;
-- `scaling_2_cores`: wall seconds of one worker over those of two; the driver and Ray run beside them, which
-  one worker leaves a core;
-- `scaling_from_one_core`: wall seconds of one worker, driver and Ray all on one core over those of two
+- `scaling_2_cores`: wall seconds with all of Ray, the driver and one worker on one core over those of two
   workers on two; taken behind the others, for a second Ray would be in their way;
+- `scaling_2_workers`: wall seconds of one worker over those of two, both with two cores: what one worker
+  leaves of them, the driver and Ray have;
 - `report_cpu_s`: what drawing the corpus' report takes, once, behind the manifest;
 - `startup_cpu_s`: Ray, imports and workers, that is all CPU before the first split of the first ingest;
 - `peak_rss_mib`: the whole tree's, each shared page counted once, with the text in the shards;
@@ -59,7 +59,7 @@ KEYS = (
     "wikiextractor_ratio",
     "wikipedia2vec_ratio",
     "scaling_2_cores",
-    "scaling_from_one_core",
+    "scaling_2_workers",
     "report_cpu_s",
     "startup_cpu_s",
     "peak_rss_mib",
@@ -131,7 +131,7 @@ def measure_plain(dump: Path, runs: Runs, rounds: int, notes: dict[str, Any]) ->
     notes["bytes_per_cpu_s"] = dump.stat().st_size / statistics.median(run.cpu for run in lean)
     return {
         **{key: statistics.median(values) for key, values in ratios.items()},
-        "scaling_2_cores": statistics.median(one / two for one, two in walls),
+        "scaling_2_workers": statistics.median(one / two for one, two in walls),
         "report_cpu_s": statistics.median(run.report for run in lean),
         "startup_cpu_s": first.before,
         "peak_rss_mib": first.peak_bytes / 2**20,
@@ -143,7 +143,7 @@ def measure_one_core(dump: Path, scratch: Path, rounds: int, notes: dict[str, An
         runs.ingest(dump, REFERENCE, 1)  # fills the caches
         walls = [runs.ingest(dump, REFERENCE, 1).wall for _ in range(rounds)]
     print(f"wall seconds, all on one core: {', '.join(f'{each:.2f}' for each in walls)}", flush=True)
-    return {"scaling_from_one_core": statistics.median(walls) / notes["wall_seconds_2_workers"]}
+    return {"scaling_2_cores": statistics.median(walls) / notes["wall_seconds_2_workers"]}
 
 
 def measure_markup(

@@ -22,9 +22,7 @@ from ingest.page_form import FormReader, Page
 
 KEPT = "kept"
 DROPPED = ("redirect", "namespace", "empty", "deleted", "model", "cut")
-BATCH = (
-    1 << 18
-)  # bytes of XML parsed at once; 0.2 to 8 MB measured the same, and the form is looked for behind
+BATCH = 1 << 18  # bytes of XML parsed at once, before the form is looked for again
 PORTION = 1 << 18  # bytes looked at together at least
 LARGE_PAGE = 8 << 20  # from here on a page's older revisions are let go while it is still being read
 LARGEST_PAGE = 64 << 20  # a page of one revision is never larger; what is, is hostile

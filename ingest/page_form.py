@@ -33,9 +33,8 @@ _REFERENCES = (
 
 def _form(*lines: bytes) -> re.Pattern[bytes]:
     """The lines one after the other, with white space between; C is content, V an attribute's value."""
-    space = rb"[ \n\t]*+"
-    written = b"".join(line if line.startswith(b"~") else space + line for line in lines)
-    return re.compile(written.replace(b"~", b"").replace(b"=C=", _CONTENT).replace(b"=V=", _VALUE))
+    written = b"".join(rb"[ \n\t]*+" + line for line in lines)
+    return re.compile(written.replace(b"=C=", _CONTENT).replace(b"=V=", _VALUE))
 
 
 _HEAD = _form(
@@ -58,8 +57,8 @@ _HEAD = _form(
     rb"(?:<origin>[0-9]++</origin>)?+",
     rb"(?:<model>(?P<model>=C=)</model>)?+",
     rb"(?:<format>=C=</format>)?+",
-    rb'<text(?: xml:space="preserve"(?: bytes="[0-9]++")?+|(?: bytes="[0-9]++")?+(?: sha1="[0-9a-z]*+")?+',
-    rb'~(?P<deleted> deleted="deleted")?+(?: xml:space="preserve")?+)(?P<none> ?/)?+>',
+    rb'<text(?: xml:space="preserve"(?: bytes="[0-9]++")?+|(?: bytes="[0-9]++")?+(?: sha1="[0-9a-z]*+")?+'
+    rb'(?P<deleted> deleted="deleted")?+(?: xml:space="preserve")?+)(?P<none> ?/)?+>',
 )
 _TAIL = _form(
     rb"(?:<sha1>[0-9a-z]*+</sha1>|<sha1 ?/>)?+",

@@ -246,6 +246,10 @@ def test_a_split_by_folds_that_are_not_there_is_refused(corpus: SequenceCorpus, 
         labelled(corpus, LabellingSettings(split="by-fold"))
     with pytest.raises(WordloomError, match="choose another"):
         labelled(corpus, LabellingSettings(split="given"))
+    with pytest.raises(
+        WordloomError, match=r"'validation' is 0.999 and leaves none of \d+ sequences to train on"
+    ):
+        labelled(corpus, LabellingSettings(validation=0.999))
     real = letters.corpus(tmp_path, copies=4, folds=3)
     assert list(folds_of(real, "by-fold")) == [0, 1, 2]
     data = labelled(real, LabellingSettings(split="by-fold", fold=2))

@@ -54,6 +54,11 @@ def labelled(corpus: SequenceCorpus, settings: LabellingSettings) -> LabelledSeq
             "to test on; choose another."
         )
     held = _validation([words[each] for each in training], settings)
+    if held.all():
+        raise WordloomError(
+            f"Setting 'validation' is {settings.validation} and leaves none of {len(training)} sequences to "
+            "train on; lower it, or give more sequences."
+        )
     lengths = np.diff(part.offsets)[training]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     places = np.repeat(part.offsets[training], lengths) + np.arange(offsets[-1])

@@ -54,11 +54,11 @@ _HEAD = _form(
     rb"</contributor>)",
     rb"(?:<minor ?/>)?+",
     rb'(?:<comment>=C=</comment>|<comment deleted="deleted" ?/>)?+',
-    rb"(?:<origin>[0-9]++</origin>)?+",
+    rb"(?:<origin>-?[0-9]++</origin>)?+",
     rb"(?:<model>(?P<model>=C=)</model>)?+",
     rb"(?:<format>=C=</format>)?+",
-    rb'<text(?: xml:space="preserve"(?: bytes="[0-9]++")?+|(?: bytes="[0-9]++")?+(?: sha1="[0-9a-z]*+")?+'
-    rb'(?P<deleted> deleted="deleted")?+(?: xml:space="preserve")?+)(?P<none> ?/)?+>',
+    rb'<text(?P<space> xml:space="preserve")?+(?: bytes="-?[0-9]++")?+(?: sha1="[0-9a-z]*+")?+'
+    rb'(?P<deleted> deleted="deleted")?+(?(space)|(?: xml:space="preserve")?+)(?P<none> ?/)?+>',
 )
 _TAIL = _form(
     rb"(?:<sha1>[0-9a-z]*+</sha1>|<sha1 ?/>)?+",

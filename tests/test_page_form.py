@@ -25,8 +25,8 @@ from ingest.page_form import FormReader, Page, characters
 from ingest.pages import PAGE, PageReader
 from tests.test_export import PAGES, SITE
 
-# As dumps have them: 0.10 with everything in it; a redirect of 0.11; an anonymous talk page of 0.8; a page whose
-# text is hidden (0.11, by the writer of Wikimedia's newer dumps); one that is empty; one that has another model.
+# As dumps have them: 0.10 with everything in it; a redirect of 0.11; an anonymous talk page of 0.8; a page
+# whose text is hidden (0.11, by the writer of Wikimedia's newer dumps); an empty one; one of another model.
 FORMS = (
     """  <page>
     <title>A &amp; B, &quot;é&quot; &amp;lt; it&#039;s</title>

@@ -79,3 +79,10 @@ def chunks_of(stream: Any, location: str, compression: str) -> Iterator[bytes]:
     read, size = (content.read1, STEP) if compression else (content.read, CHUNK)
     while data := read(size):
         yield bytes(data)
+
+
+def line_reader(stream: Any) -> Any:
+    """A reader of the lines of a file, gzip or plain. With its last reference it may close the stream."""
+    packed = compression_of(stream.read(2)) == "gzip"
+    stream.seek(0)
+    return gzip.GzipFile(fileobj=stream) if packed else io.BufferedReader(stream)

@@ -30,7 +30,7 @@ from cluster.connections import LIMIT
 from cluster.errors import WordloomError
 from ingest.content import BOM, DAMAGE, NamedStream, chunks_of
 from ingest.files import open_file
-from ingest.page_form import Page
+from ingest.page import Page
 from ingest.pages import KEPT
 from ingest.rows import PIECE, lines_of, paragraphs_of, pieces_of
 from ingest.settings import TextSettings

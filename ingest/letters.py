@@ -6,13 +6,11 @@ word's end. A word is one run of lines in which each names the next.
 
 from __future__ import annotations
 
-import gzip
-import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +20,7 @@ from cluster.errors import WordloomError
 from cluster.folder import Folder
 from cluster.progress import Reporter
 from ingest import sequence_corpus
-from ingest.content import BOM, DAMAGE
+from ingest.content import BOM, DAMAGE, line_reader
 from ingest.sequence_corpus import LabelledSequence, SequenceWriter, draft_of
 from ingest.settings import SequencesSettings
 from ingest.source_file import SourceFile
@@ -162,9 +160,7 @@ def ingest_letters(
 
 def read_lines(stream: BinaryIO, name: str) -> Iterator[bytes]:
     """The lines of a file, gzip or plain. Raises WordloomError where it is cut or damaged."""
-    packed = stream.read(2) == b"\x1f\x8b"
-    stream.seek(0)
-    content: Any = gzip.GzipFile(fileobj=stream) if packed else io.BufferedReader(cast(Any, stream))
+    content = line_reader(stream)
     try:
         line = content.readline(LONGEST_LINE).removeprefix(BOM)
         while line:

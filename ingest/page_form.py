@@ -1,4 +1,4 @@
-"""A page, and how to read one without an XML parser where it is written as MediaWiki writes it.
+"""Pages without an XML parser, where they are written as MediaWiki writes them.
 
 An export's pages are one form filled in: the same elements in the same order, no comments, no CDATA, no
 references beyond a handful. What has that form exactly is read here, in a fifth of a parser's time; whatever
@@ -9,17 +9,13 @@ read here, which tests hold them to: the form is narrow on purpose and holds not
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 
-import numpy as np
+from ingest.page import Page
 
 LONGEST_FORM = 1 << 16  # bytes of a page beside its text
 LONGEST_TEXT = 9_000_000  # bytes; libxml2 refuses those beyond 10 million
 
-# What stands between tags and in attributes. References are those that MediaWiki writes, and an apostrophe's.
-_REFERENCE = rb"&(?:lt|gt|amp|quot|#0?39|#x27);"
-_CONTENT = rb"[^<>&\x00-\x08\x0b-\x1f]*+(?:%b[^<>&\x00-\x08\x0b-\x1f]*+)*+" % _REFERENCE
-_VALUE = rb'[^<>&"\x00-\x1f]*+(?:%b[^<>&"\x00-\x1f]*+)*+' % _REFERENCE
+# The references that MediaWiki writes, and an apostrophe's; `ingest.character_data` knows the same.
 _REFERENCES = (
     ("&lt;", "<"),
     ("&gt;", ">"),
@@ -29,6 +25,10 @@ _REFERENCES = (
     ("&#x27;", "'"),
     ("&amp;", "&"),  # the last: what it gives begins no other
 )
+# What stands between tags and in attributes.
+_REFERENCE = rb"&(?:%b)" % "|".join(reference[1:] for reference, _ in _REFERENCES).encode()
+_CONTENT = rb"[^<>&\x00-\x08\x0b-\x1f]*+(?:%b[^<>&\x00-\x08\x0b-\x1f]*+)*+" % _REFERENCE
+_VALUE = rb'[^<>&"\x00-\x1f]*+(?:%b[^<>&"\x00-\x1f]*+)*+' % _REFERENCE
 
 
 def _form(*lines: bytes) -> re.Pattern[bytes]:
@@ -68,39 +68,6 @@ _TAIL = _form(
     rb"</page>",
 )
 _END = b"</text>"
-_INK = re.compile(rb"[!-~]")
-
-
-@dataclass(slots=True)
-class Page:
-    """One page with its latest revision.
-
-    `namespace` is 0 for articles. `utf8` is the wiki markup. `redirect` is the title that a redirect
-    leads to (perhaps empty), None for any other page. `size` is the bytes that it takes in its source: of an
-    export the XML from ``<page`` to ``</page>``. `model` is the content model (``wikitext``), and
-    `deleted` says that the text was hidden from the public. `held_out` says whether models train on it where
-    the hash of its id does not decide that (see `ingest.shards.held_out`).
-    """
-
-    page_id: int
-    revision_id: int
-    namespace: int
-    title: str
-    utf8: bytes
-    redirect: str | None = None
-    model: str = "wikitext"
-    deleted: bool = False
-    held_out: bool | None = None
-    size: int = field(default=0, compare=False)
-
-    @property
-    def text(self) -> str:
-        return self.utf8.decode()
-
-    @property
-    def blank(self) -> bool:
-        """Whether there is nothing to be seen in the text."""
-        return _INK.search(self.utf8) is None and (not self.utf8 or self.text.isspace())
 
 
 class FormReader:
@@ -129,7 +96,7 @@ class FormReader:
         if tail is None or at - start + tail.end() - end > LONGEST_FORM or end - at > LONGEST_TEXT:
             return None
         for form in (head[0], tail[0]):
-            if not form.isascii() and not _characters(form):
+            if not form.isascii() and not _valid(form):
                 return None
         redirect, model = head["redirect"], tail["model"] if tail["model"] is not None else head["model"]
         page = Page(
@@ -146,7 +113,7 @@ class FormReader:
         return page, tail.end()
 
 
-def _characters(data: bytes) -> bool:
+def _valid(data: bytes) -> bool:
     """Whether these are UTF-8 of characters that XML has."""
     try:
         text = data.decode()
@@ -161,11 +128,3 @@ def _plain(content: bytes) -> str:
         for reference, character in _REFERENCES:
             text = text.replace(reference, character)
     return text
-
-
-def characters(utf8: bytes) -> int:
-    """How many characters these bytes are: ``len(utf8.decode())``."""
-    if utf8.isascii():
-        return len(utf8)
-    # All but those that go on with a character: as signed numbers, 10xxxxxx are the lowest.
-    return len(utf8) - int(np.count_nonzero(np.frombuffer(utf8, np.int8) < -64))

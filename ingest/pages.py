@@ -18,7 +18,8 @@ from itertools import pairwise
 from lxml import etree
 
 from ingest.bzip2 import Loss
-from ingest.page_form import FormReader, Page
+from ingest.page import Page
+from ingest.page_form import FormReader
 
 KEPT = "kept"
 DROPPED = ("redirect", "namespace", "empty", "deleted", "model", "cut")

@@ -19,7 +19,7 @@ from ingest.arxiv import Abstract, Harvest, Query, distinct, normalised_id
 from ingest.content import DAMAGE, chunks_of, compression_of
 from ingest.documents import page_number
 from ingest.files import open_file
-from ingest.page_form import Page
+from ingest.page import Page
 from ingest.rows import lines_of
 
 HEAD = 16  # bytes that tell a compression

@@ -19,8 +19,6 @@ by their line (of Parquet: their row), and end the run only past a set share.
 from __future__ import annotations
 
 import csv
-import gzip
-import io
 import json
 import re
 from collections import Counter, deque
@@ -38,7 +36,7 @@ from cluster.errors import WordloomError
 from cluster.folder import Folder
 from cluster.progress import Reporter
 from ingest import sequence_corpus
-from ingest.content import BOM, DAMAGE
+from ingest.content import BOM, DAMAGE, line_reader
 from ingest.sequence_corpus import (
     SPLITS,
     TRAIN,
@@ -160,9 +158,7 @@ class SequenceRows:
     def _rows(self) -> Iterator[Row]:
         if self.format == "parquet":
             return self._parquet()
-        packed = self._stream.read(2) == b"\x1f\x8b"
-        self._stream.seek(0)
-        content: Any = gzip.GzipFile(fileobj=self._stream) if packed else io.BufferedReader(self._stream)
+        content = line_reader(self._stream)
         self._content = content  # kept: with its last reference it would close the stream, which is not ours
         first = content.readline(LONGEST_LINE).removeprefix(BOM)
         lines = enumerate(chain([first], iter(lambda: content.readline(LONGEST_LINE), b"")), 1)

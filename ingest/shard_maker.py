@@ -15,7 +15,8 @@ from ingest import bzip2
 from ingest.documents import Documents, DocumentSplit
 from ingest.ledger import SplitRecord, note
 from ingest.markup import Stripper
-from ingest.page_form import FormReader, Page, characters
+from ingest.page import Page, characters
+from ingest.page_form import FormReader
 from ingest.pages import KEPT, PageReader
 from ingest.papers import PaperSplit
 from ingest.settings import IngestSettings

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from cluster.errors import UsageError, WordloomError
 from ingest import documents, rows, texts
 from ingest.documents import Documents, page_number
-from ingest.pages import Page
+from ingest.page import Page
 from ingest.settings import TextSettings
 from ingest.texts import Texts
 

@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from ingest import page_form
 from ingest.bzip2 import Block, blocks
 from ingest.character_data import Characters
 from ingest.export import export_xml
-from ingest.page_form import FormReader, Page, characters
+from ingest.page import Page, characters
+from ingest.page_form import FormReader
 from ingest.pages import PAGE, PageReader
 from tests.test_export import PAGES, SITE
 
@@ -126,7 +126,7 @@ def parsed(xml: bytes, cut: int | None, namespaces: tuple[int, ...]) -> tuple[An
 
 
 @pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
+def refused(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What begins where the form was looked for and not found."""
     places: list[bytes] = []
     original = FormReader.read
@@ -138,7 +138,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
         return found
 
     monkeypatch.setattr(FormReader, "read", noted)
-    yield places
+    return places
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=["whole", "redirect", "talk", "hidden", "empty", "module"])

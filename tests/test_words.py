@@ -85,7 +85,7 @@ def test_serving_words_imports_no_tensorflow() -> None:
 
 
 def test_that_the_corpus_is_gone_is_said_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = Mock()  # what TensorFlow loaded before sets the levels of real ones
+    log = Mock()  # behind many other tests a real one's records did not reach pytest; why, was not found
     monkeypatch.setattr("serving.words.LOG", log)
     words = Words.open(publish_vectors(tmp_path / "vectors").location)
     assert words.tokeniser.name == "unicode"
